@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/attr.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "fs/creds.h"
+#include "fs/file.h"
+#include "fs/fs.h"
+#include "fs/reply.h"
+
+void attr_overlay(struct fs *fs, struct inode *i, struct statx *stx)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	if (i->file && i->file->declared != RULE_NONE && i->file->declared > stx->stx_size)
+		stx->stx_size = i->file->declared;
+}
+
+/* The descriptor of an open file, -1 if there is no handle. */
+static int fd_of(const struct fuse_file_info *fi)
+{
+	return fi ? file_fd(((struct handle *)(uintptr_t)fi->fh)->file) : -1;
+}
+
+static int stat_now(struct fs *fs, struct inode *i, int fd, struct statx *ret)
+{
+	int r = fd >= 0 ? inode_statx(fd, "", AT_EMPTY_PATH, ret) : inode_stat(&fs->inodes, i, ret);
+
+	if (r == 0)
+		attr_overlay(fs, i, ret);
+	return r;
+}
+
+void attr_get(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct statx stx;
+	int r = stat_now(fs, fs_inode(fs, ino), fd_of(fi), &stx);
+
+	if (r < 0)
+		reply_error(req, r);
+	else
+		reply_attr(req, &stx);
+}
+
+/* Truncation always goes through struct file, so that no reader misses it. */
+static int set_size(fuse_req_t req, struct inode *i, off_t size)
+{
+	struct fs *fs = fs_of(req);
+	struct creds creds;
+	struct file *f;
+	int r = file_get(fs, i, &f);
+
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&f->setup);
+	r = file_open_descriptors(fs, f, false, true, -1);
+	pthread_mutex_unlock(&f->setup);
+	if (r == 0) {
+		creds_drop_fsetid(req, &creds);
+		r = file_truncate(fs, f, (uint64_t)size);
+		creds_restore_fsetid(&creds);
+	}
+	file_put(fs, f);
+	return r;
+}
+
+static int set_times(int fd, const struct stat *st, int to_set)
+{
+	struct timespec ts[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_OMIT}};
+
+	if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+		ts[0].tv_nsec = UTIME_NOW;
+	else if (to_set & FUSE_SET_ATTR_ATIME)
+		ts[0] = st->st_atim;
+	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+		ts[1].tv_nsec = UTIME_NOW;
+	else if (to_set & FUSE_SET_ATTR_MTIME)
+		ts[1] = st->st_mtim;
+	return utimensat(fd, "", ts, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+}
+
+/* fd: any descriptor of the inode, O_PATH too. */
+static int set_others(int fd, const struct stat *st, int to_set)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
+		uid_t uid = to_set & FUSE_SET_ATTR_UID ? st->st_uid : (uid_t)-1;
+		gid_t gid = to_set & FUSE_SET_ATTR_GID ? st->st_gid : (gid_t)-1;
+
+		if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+			return -errno;
+	}
+	if ((to_set & FUSE_SET_ATTR_MODE) && chmod(path, st->st_mode & 07777) < 0)
+		return -errno;
+	if ((to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME)) && set_times(fd, st, to_set) < 0)
+		return -errno;
+	return 0;
+}
+
+void attr_set(
+	fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct inode *i = fs_inode(fs, ino);
+	const int others = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_MODE |
+			   FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME;
+	autoclose int own = -1;
+	struct statx stx;
+	int fd = fd_of(fi), r = 0;
+
+	if (fd < 0 && (to_set & others)) {
+		r = inode_open(&fs->inodes, i, O_PATH | O_NOFOLLOW, &own);
+		fd = own;
+	}
+	if (r == 0 && (to_set & FUSE_SET_ATTR_SIZE))
+		r = set_size(req, i, st->st_size);
+	if (r == 0 && (to_set & others))
+		r = set_others(fd, st, to_set);
+	if (r == 0)
+		r = stat_now(fs, i, fd, &stx);
+	if (r < 0)
+		reply_error(req, r);
+	else
+		reply_attr(req, &stx);
+}
+
+void attr_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct statvfs sv;
+
+	if (fstatvfs(fs_of(req)->store_fd, &sv) < 0)
+		reply_error(req, -errno);
+	else
+		reply_statfs(req, &sv);
+}

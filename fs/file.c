@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "fs/fs.h"
+#include "fs/passthrough.h"
+
+/* A truncation does not wait for readers that keep coming. */
+static void init_io_lock(pthread_rwlock_t *lock)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+}
+
+int file_get(struct fs *fs, struct inode *inode, struct file **ret)
+{
+	struct file *fresh = calloc(1, sizeof(*fresh)), *f;
+
+	if (!fresh)
+		return -ENOMEM;
+	*fresh = (struct file){.inode = inode,
+		.fd_read = -1,
+		.fd_write = -1,
+		.refs = 1,
+		.declared = RULE_NONE,
+		.wd = -1};
+	pthread_mutex_init(&fresh->setup, NULL);
+	init_io_lock(&fresh->io);
+	list_init(&fresh->handles);
+	list_init(&fresh->waiters);
+	list_init(&fresh->by_wd);
+	list_init(&fresh->timed);
+
+	pthread_mutex_lock(&fs->files_lock);
+	f = inode->file;
+	if (f)
+		f->refs++;
+	else
+		inode->file = fresh;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (f)
+		free(fresh);
+	else
+		inode_ref(&fs->inodes, inode);
+	*ret = f ? f : fresh;
+	return 0;
+}
+
+struct file *file_ref_locked(struct file *f)
+{
+	f->refs++;
+	return f;
+}
+
+void file_put(struct fs *fs, struct file *f)
+{
+	pthread_mutex_lock(&fs->files_lock);
+	if (--f->refs) {
+		pthread_mutex_unlock(&fs->files_lock);
+		return;
+	}
+	f->inode->file = NULL;
+	watch_disarm_locked(fs, f);
+	pthread_mutex_unlock(&fs->files_lock);
+
+	if (f->backing_id > 0)
+		passthrough_unregister(fs, f->backing_id);
+	if (f->fd_write >= 0 && f->fd_write != f->fd_read)
+		(void)close(f->fd_write); /* every write was answered with its own result */
+	if (f->fd_read >= 0)
+		(void)close(f->fd_read); /* read only, or as above */
+	ranges_done(&f->unwritten);
+	pthread_rwlock_destroy(&f->io);
+	pthread_mutex_destroy(&f->setup);
+	inode_unref(&fs->inodes, f->inode);
+	free(f);
+}
+
+int file_open_descriptors(struct fs *fs, struct file *f, bool read, bool write, int given)
+{
+	autoclose int fd = given;
+	int r;
+
+	if (fd >= 0) {
+		if (f->fd_write < 0)
+			f->fd_write = f->fd_read < 0 ? (f->fd_read = fd) : fd;
+		else if (f->fd_read < 0)
+			f->fd_read = fd;
+		else
+			return 0;
+		(void)steal_fd(&fd); /* now the file's */
+		return 0;
+	}
+	if (write && f->fd_write < 0) {
+		r = inode_open(&fs->inodes, f->inode, O_RDWR, &fd);
+		if (r == 0)
+			return file_open_descriptors(fs, f, false, false, steal_fd(&fd));
+		if (r == -EACCES) /* an unprivileged daemon, a file of mode 0200 */
+			r = inode_open(&fs->inodes, f->inode, O_WRONLY, &f->fd_write);
+		if (r < 0)
+			return r;
+	}
+	if (read && f->fd_read < 0)
+		return inode_open(&fs->inodes, f->inode, O_RDONLY, &f->fd_read);
+	return 0;
+}
+
+void file_decide_path(struct fs *fs, struct file *f, fuse_req_t req)
+{
+	if (f->path_decided)
+		return;
+	f->path_decided = true;
+	if (fs->passthrough && file_fd(f) >= 0)
+		f->backing_id = passthrough_register(fs, req, file_fd(f));
+}
+
+bool file_is_growing(struct fs *fs, struct file *f)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	return f->state == FILE_GROWING;
+}
+
+int file_add_handle(struct fs *fs, struct file *f, enum handle_kind kind, struct handle **ret)
+{
+	struct handle *h = calloc(1, sizeof(*h));
+	struct stat st = {0};
+
+	if (!h)
+		return -ENOMEM;
+	if (fstat(file_fd(f), &st) < 0) {
+		free(h);
+		return -errno;
+	}
+	*h = (struct handle){.file = f, .kind = kind, .cut = RULE_NONE};
+	h->told = (uint64_t)st.st_size;
+	pthread_mutex_lock(&fs->files_lock);
+	if (kind == HANDLE_WRITER && f->writers++ == 0) {
+		f->state = FILE_GROWING;
+		f->end = (uint64_t)st.st_size;
+	}
+	h->was_growing = f->state != FILE_COMPLETE;
+	list_add_tail(&f->handles, &h->on_file);
+	f->refs++;
+	pthread_mutex_unlock(&fs->files_lock);
+	*ret = h;
+	return 0;
+}
+
+void file_remove_handle(struct fs *fs, struct handle *h)
+{
+	struct file *f = h->file;
+	struct fuse_pollhandle *ph;
+	bool completed = false;
+
+	pthread_mutex_lock(&fs->files_lock);
+	list_del(&h->on_file);
+	if (h->kind == HANDLE_WRITER && --f->writers == 0) {
+		f->state = FILE_COMPLETE;
+		f->declared = RULE_NONE;
+		f->preallocated = false;
+		ranges_done(&f->unwritten);
+		completed = true;
+	}
+	ph = steal_ptr(&h->ph);
+	if (ph)
+		f->n_polled--;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (ph)
+		fuse_pollhandle_destroy(ph);
+	free(h);
+	if (completed)
+		hold_wake(fs, f);
+	file_put(fs, f);
+}
+
+/* Under the io lock: readers that went further must not take up what comes next. */
+void file_cut(struct fs *fs, struct file *f, uint64_t offset)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	list_for_each (it, &f->handles) {
+		struct handle *h = list_entry(it, struct handle, on_file);
+
+		if (h->delivered > offset && (h->cut == RULE_NONE || h->cut > offset))
+			h->cut = offset;
+		if (h->told > offset)
+			h->told = offset;
+	}
+	if (f->end > offset)
+		f->end = offset;
+	(void)ranges_remove(&f->unwritten, offset, UINT64_MAX); /* -ENOMEM: holds too long */
+}
+
+int file_truncate(struct fs *fs, struct file *f, uint64_t size)
+{
+	struct stat st;
+	int r = 0;
+
+	pthread_rwlock_wrlock(&f->io);
+	if (fstat(f->fd_write, &st) < 0 || ftruncate(f->fd_write, (off_t)size) < 0) {
+		r = -errno;
+	} else if (size < (uint64_t)st.st_size) {
+		file_cut(fs, f, size);
+	} else if (size > (uint64_t)st.st_size) {
+		SCOPED_LOCK(&fs->files_lock);
+		if (f->state == FILE_GROWING)
+			r = ranges_add(&f->unwritten, (uint64_t)st.st_size, size);
+		f->end = size;
+	}
+	pthread_rwlock_unlock(&f->io);
+	if (r == 0)
+		hold_wake(fs, f);
+	return r;
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A file that is open: one struct file per inode with at least one handle, shared by all of them.
+ *
+ * Ownership: references (refs) are held by handles and by requests under way; the last one closes
+ * the descriptors and the kernel's backing. Locks, outermost first: setup (descriptors, backing),
+ * io (reads share it, truncation has it alone, so that no read mixes bytes from before and after),
+ * the files lock. Errors are negative errno.
+ */
+#ifndef FS_FILE_H
+#define FS_FILE_H
+
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "common/list.h"
+#include "fs/ranges.h"
+#include "fs/rule.h"
+
+struct fs;
+struct inode;
+
+enum handle_kind {
+	HANDLE_WRITER,   /* can write; never held */
+	HANDLE_FOLLOWER, /* held at the live edge, whenever the file grows */
+	HANDLE_PLAIN,    /* EOF at the current end */
+};
+
+struct file {
+	struct inode *inode; /* referenced */
+	pthread_mutex_t setup;
+	int fd_read, fd_write; /* setup; may be the same; once set they stay */
+	int backing_id;        /* setup; > 0: the kernel moves the data */
+	bool path_decided;     /* setup; backing_id says which way all handles go */
+	pthread_rwlock_t io;
+	/* The files lock guards the rest. */
+	uint32_t refs;
+	uint32_t writers;
+	enum file_state state;
+	uint64_t declared; /* RULE_NONE if none */
+	uint64_t end;      /* without passthrough: how far the daemon has written */
+	struct ranges unwritten;
+	bool preallocated; /* fallocate was used: the store's word on data is not enough */
+	struct list handles;
+	struct list waiters; /* hold.h */
+	uint32_t n_held;     /* waiters that are reads */
+	uint32_t n_polled;   /* handles with ph */
+	int wd;              /* inotify watch; -1: not armed */
+	struct list by_wd;   /* watch.h */
+	struct list timed;   /* watch.h: looked at by timer */
+};
+
+struct handle {
+	struct file *file; /* referenced */
+	struct list on_file;
+	enum handle_kind kind;
+	bool nonblock;              /* O_NONBLOCK was given to open(2), so reads need not heed it */
+	bool was_growing;           /* files lock; poll may say POLLHUP */
+	uint64_t pos;               /* files lock; end of the last read */
+	uint64_t delivered;         /* files lock; furthest byte read */
+	uint64_t cut;               /* files lock; see struct rule_input */
+	uint64_t told;              /* files lock; poll: the size last reported */
+	struct fuse_pollhandle *ph; /* files lock; to be notified */
+};
+
+/* The inode's open file, made if there is none. -ENOMEM. */
+int file_get(struct fs *fs, struct inode *inode, struct file **ret);
+/* Adds a reference to a file the caller knows to be alive; files lock held. */
+struct file *file_ref_locked(struct file *f);
+void file_put(struct fs *fs, struct file *f);
+
+/*
+ * Sees to descriptors for reading and/or writing; setup lock held. fd >= 0 is one that the caller
+ * has just opened with O_RDWR: it is taken.
+ */
+int file_open_descriptors(struct fs *fs, struct file *f, bool read, bool write, int fd);
+/* Decides once whether the kernel moves the data; setup lock held. */
+void file_decide_path(struct fs *fs, struct file *f, fuse_req_t req);
+
+static inline bool file_is_passthrough(const struct file *f)
+{
+	return f->backing_id > 0;
+}
+
+/* Any descriptor of f: for fstat, fsync, lseek. */
+static inline int file_fd(const struct file *f)
+{
+	return f->fd_read >= 0 ? f->fd_read : f->fd_write;
+}
+
+int file_add_handle(struct fs *fs, struct file *f, enum handle_kind kind, struct handle **ret);
+/* Ends a handle; the last writer's end completes the file. Frees h. */
+void file_remove_handle(struct fs *fs, struct handle *h);
+bool file_is_growing(struct fs *fs, struct file *f);
+
+/* ftruncate(2), and what it means to those who read further. Wakes. */
+int file_truncate(struct fs *fs, struct file *f, uint64_t size);
+/* The same bookkeeping for what else moves or removes bytes from offset on; io lock held alone. */
+void file_cut(struct fs *fs, struct file *f, uint64_t offset);
+
+#endif

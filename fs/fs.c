@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/fs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "common/parse.h"
+#include "fs/passthrough.h"
+
+#define REQUEST_MAX (1u << 20)
+
+/* --- INIT: what kernel and library can do, and what we make of it --------------------------- */
+
+/* A system-wide limit ends the whole connection when one request is older: hold for less. */
+static uint64_t system_limit_ms(void)
+{
+	static const char *const names[] = {"/proc/sys/fs/fuse/max_request_timeout",
+		"/proc/sys/fs/fuse/default_request_timeout"};
+	uint64_t least = 0;
+
+	for (size_t i = 0; i < 2; i++) {
+		FILE *f = fopen(names[i], "re");
+		char text[32] = "";
+		uint64_t seconds = 0;
+
+		if (!f)
+			continue; /* Linux before 6.15 has none */
+		if (fgets(text, sizeof(text), f))
+			text[strcspn(text, "\n")] = '\0';
+		fclose(f);
+		if (parse_u64(text, &seconds) == 0 && seconds && (!least || seconds * 1000 < least))
+			least = seconds * 1000;
+	}
+	return least;
+}
+
+static void set_hold_limit(struct fs *fs)
+{
+	uint64_t limit = system_limit_ms();
+
+	fs->hold_limit_ms = fs->opt.hold_timeout_ms;
+	if (!limit)
+		return;
+	limit = limit > 2000 ? limit - limit / 4 : limit / 2;
+	log_warn("fs.fuse request timeouts are set: a read is held for at most %.1f s",
+		(double)limit / 1000);
+	if (!fs->hold_limit_ms || fs->hold_limit_ms > limit)
+		fs->hold_limit_ms = limit;
+}
+
+static void want(struct fuse_conn_info *conn, unsigned caps)
+{
+	conn->want |= conn->capable & caps;
+}
+
+static void write_pidfile(const struct fs *fs)
+{
+	FILE *f = fs->opt.pidfile ? fopen(fs->opt.pidfile, "we") : NULL;
+
+	if (f) {
+		fprintf(f, "%d\n", (int)getpid());
+		if (fclose(f) == 0)
+			return;
+	}
+	if (fs->opt.pidfile)
+		log_warn("pidfile %s: %s, ignoring", fs->opt.pidfile, strerror(errno));
+}
+
+/* The parent leaves; from here on nobody reads our stderr. */
+static void tell_parent(struct fs *fs)
+{
+	int null;
+
+	if (fs->ready_fd < 0)
+		return;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0) {
+		for (int fd = 0; fd < 3; fd++)
+			(void)dup2(null, fd); /* cannot fail: both are open */
+		(void)close(null);
+	}
+	log_to_syslog();
+	if (write(fs->ready_fd, "", 1) < 0)
+		log_warn("the process that started this one is gone, ignoring");
+	(void)close(steal_fd(&fs->ready_fd)); /* a pipe */
+}
+
+static void fs_init(void *data, struct fuse_conn_info *conn)
+{
+	struct fs *fs = data;
+	struct utsname kernel = {0};
+	const char *without = passthrough_negotiate(fs, conn);
+
+	fs->passthrough = !without;
+	want(conn, FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_ATOMIC_O_TRUNC |
+			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_READ |
+			   FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_AUTO_INVAL_DATA |
+			   FUSE_CAP_HANDLE_KILLPRIV_V2 | FUSE_CAP_SPLICE_WRITE |
+			   FUSE_CAP_SPLICE_MOVE);
+	/* Held reads in flight at once would wait for each other; pipes would only cost a copy. */
+	conn->want &= ~(unsigned)(FUSE_CAP_ASYNC_DIO | FUSE_CAP_SPLICE_READ);
+	conn->max_read = REQUEST_MAX;
+	conn->max_write = REQUEST_MAX;
+	fs->request_max = REQUEST_MAX;
+	set_hold_limit(fs);
+	if (without && fs->opt.passthrough == PASSTHROUGH_ON) {
+		log_error("option passthrough=on: cannot be had: %s", without);
+		fuse_session_exit(fs->session);
+		return;
+	}
+	fs->serving = true;
+	(void)uname(&kernel); /* fails for a bad address alone */
+	log_note("ready: %s on %s: passthrough %s%s%s%s, hold=%s, Linux %s, libfuse %s",
+		fs->opt.store, fs->opt.mountpoint, without ? "off" : "on", without ? " (" : "",
+		without ? without : "", without ? ")" : "", options_hold_name(&fs->opt),
+		kernel.release, fuse_pkgversion());
+	write_pidfile(fs);
+	tell_parent(fs);
+}
+
+static const struct fuse_lowlevel_ops ops = {
+	.init = fs_init,
+	.lookup = names_lookup,
+	.forget = names_forget,
+	.forget_multi = names_forget_multi,
+	.readlink = names_readlink,
+	.mknod = names_mknod,
+	.mkdir = names_mkdir,
+	.symlink = names_symlink,
+	.unlink = names_unlink,
+	.rmdir = names_rmdir,
+	.rename = names_rename,
+	.link = names_link,
+	.opendir = directory_open,
+	.readdir = directory_read,
+	.readdirplus = directory_read_plus,
+	.releasedir = directory_release,
+	.fsyncdir = directory_fsync,
+	.getattr = attr_get,
+	.setattr = attr_set,
+	.statfs = attr_statfs,
+	.getxattr = xattr_get,
+	.listxattr = xattr_list,
+	.setxattr = xattr_set,
+	.removexattr = xattr_remove,
+	.open = open_open,
+	.create = open_create,
+	.tmpfile = open_tmpfile,
+	.flush = open_flush,
+	.release = open_release,
+	.read = read_read,
+	.lseek = read_lseek,
+	.poll = poll_poll,
+	.write_buf = write_write,
+	.fsync = write_fsync,
+	.fallocate = write_fallocate,
+	.copy_file_range = write_copy,
+};
+
+/* --- mounting ------------------------------------------------------------------------------- */
+
+/* What libfuse says while it mounts becomes part of our one line. */
+static char mount_message[256];
+static bool mounting;
+
+static void libfuse_says(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	char text[256];
+
+	vsnprintf(text, sizeof(text), fmt, ap);
+	text[strcspn(text, "\n")] = '\0';
+	if (mounting && level <= FUSE_LOG_ERR && !*mount_message)
+		snprintf(mount_message, sizeof(mount_message), "%s",
+			strncmp(text, "fuse: ", 6) ? text : text + 6);
+	else if (!mounting)
+		log_at(level <= FUSE_LOG_ERR ? LOG_WARN : LOG_TRACE, "libfuse: %s", text);
+}
+
+static int add_mount_options(const struct fs *fs, struct fuse_args *args)
+{
+	autofree char *options = NULL, *text = NULL;
+
+	if (asprintf(&text, "fsname=%s", fs->opt.store) < 0 ||
+		fuse_opt_add_opt_escaped(&options, text) < 0)
+		return -ENOMEM;
+	free(steal_ptr(&text));
+	if (asprintf(&text, "-osubtype=rwwfs,default_permissions,max_read=%u%s%s,%s", REQUEST_MAX,
+		    geteuid() == 0 ? ",allow_other" : "", fs->opt.debug ? ",debug" : "",
+		    options) < 0)
+		return -ENOMEM;
+	if (fuse_opt_add_arg(args, "rwwfs") < 0 || fuse_opt_add_arg(args, text) < 0)
+		return -ENOMEM;
+	free(steal_ptr(&text));
+	if (!fs->opt.mount_options)
+		return 0;
+	if (asprintf(&text, "-o%s", fs->opt.mount_options) < 0 || fuse_opt_add_arg(args, text) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+static int mount_session(struct fs *fs)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	int r = add_mount_options(fs, &args);
+
+	mounting = true;
+	fuse_set_log_func(libfuse_says);
+	if (r == 0) {
+		fs->session = fuse_session_new(&args, &ops, sizeof(ops), fs);
+		if (!fs->session || fuse_session_mount(fs->session, fs->opt.mountpoint) < 0)
+			r = -EIO;
+	}
+	mounting = false;
+	fuse_opt_free_args(&args);
+	/* fusermount3 has said it already, if it came to that */
+	if (r < 0 && (*mount_message || geteuid() == 0))
+		log_error("cannot mount on %s: %s", fs->opt.mountpoint,
+			*mount_message ? mount_message : strerror(-r));
+	return r;
+}
+
+/* As many descriptors as we may have; part of them for directories. */
+static size_t raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+	size_t room;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 16;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warn("RLIMIT_NOFILE: %s, ignoring", strerror(errno));
+	room = limit.rlim_max > 40 ? (size_t)(limit.rlim_max - 32) / 2 : 4;
+	return room > 4096 ? 4096 : room;
+}
+
+static int serve(struct fs *fs)
+{
+	struct fuse_loop_config *config;
+	int r;
+
+	if (fs->opt.single)
+		return fuse_session_loop(fs->session);
+	config = fuse_loop_cfg_create();
+	if (!config)
+		return -ENOMEM;
+	fuse_loop_cfg_set_clone_fd(config, 0);
+	fuse_loop_cfg_set_max_threads(config, 16);
+	fuse_loop_cfg_set_idle_threads(config, 16);
+	r = fuse_session_loop_mt(fs->session, config);
+	fuse_loop_cfg_destroy(config);
+	return r;
+}
+
+static void block_signals(void)
+{
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+int fs_run(struct fs *fs)
+{
+	size_t cached = raise_descriptor_limit();
+	int root = openat(fs->store_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r = root < 0 ? -errno : inode_table_init(&fs->inodes, root, cached);
+	struct statvfs sv = {.f_bsize = 4096};
+
+	if (r < 0) {
+		log_error("store %s: %s", fs->opt.store, strerror(-r));
+		return r;
+	}
+	(void)fstatvfs(fs->store_fd, &sv); /* then 4096 it is */
+	fs->block = sv.f_bsize > 4096 && sv.f_bsize <= 65536 ? sv.f_bsize : 4096;
+	fs->privileged = geteuid() == 0;
+	pthread_mutex_init(&fs->files_lock, NULL);
+	hold_init(&fs->hold);
+	block_signals();
+	r = mount_session(fs);
+	if (r == 0) {
+		r = watch_start(fs);
+		if (r == 0) {
+			r = serve(fs);
+			if (r > 0 || !fs->serving)
+				r = fs->serving ? 0 : -EIO; /* > 0: ended by a signal */
+			watch_stop(fs);
+		} else {
+			log_error("cannot start the background thread: %s", strerror(-r));
+		}
+		fuse_session_unmount(fs->session);
+	}
+	if (fs->session)
+		fuse_session_destroy(fs->session);
+	if (fs->serving && fs->opt.pidfile)
+		(void)unlink(fs->opt.pidfile); /* it may be gone already */
+	inode_table_done(&fs->inodes);
+	pthread_mutex_destroy(&fs->files_lock);
+	return r;
+}

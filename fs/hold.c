@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/hold.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "common/cleanup.h"
+#include "fs/file.h"
+#include "fs/fs.h"
+#include "fs/holes.h"
+#include "fs/open.h"
+#include "fs/poll.h"
+#include "fs/read.h"
+#include "fs/reply.h"
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+void hold_init(struct hold *h)
+{
+	*h = (struct hold){0};
+	list_init(&h->interrupted);
+	list_init(&h->all);
+}
+
+struct waiter *hold_new(fuse_req_t req, struct file *f, struct handle *h)
+{
+	struct fs *fs = fs_of(req);
+	struct waiter *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return NULL;
+	*w = (struct waiter){.req = req, .file = f, .handle = h, .deadline_ms = UINT64_MAX};
+	list_init(&w->on_file);
+	list_init(&w->on_clock);
+	if (fs->hold_limit_ms)
+		w->deadline_ms = now_ms() + fs->hold_limit_ms;
+	return w;
+}
+
+static void list_locked(struct fs *fs, struct waiter *w)
+{
+	struct list *before = fs->hold.all.prev; /* nearly always the last */
+
+	w->listed = true;
+	list_add_tail(&w->file->waiters, &w->on_file);
+	if (w->handle)
+		w->file->n_held++;
+	while (before != &fs->hold.all &&
+		list_entry(before, struct waiter, on_clock)->deadline_ms > w->deadline_ms)
+		before = before->prev;
+	list_add_tail(before->next, &w->on_clock);
+}
+
+static void unlist_locked(struct waiter *w)
+{
+	w->listed = false;
+	list_del(&w->on_file);
+	list_del(&w->on_clock);
+	if (w->handle)
+		w->file->n_held--;
+}
+
+/* libfuse calls this with the request's lock held; see the order above. */
+static void on_interrupt(fuse_req_t req, void *data)
+{
+	struct waiter *w = data;
+	struct fs *fs = fs_of(req);
+	bool ring;
+
+	pthread_mutex_lock(&fs->files_lock);
+	w->interrupted = true;
+	ring = w->listed;
+	if (ring) {
+		unlist_locked(w);
+		list_add_tail(&fs->hold.interrupted, &w->on_file);
+	}
+	pthread_mutex_unlock(&fs->files_lock);
+	if (ring)
+		watch_ring(&fs->watch);
+}
+
+/* The caller has taken w off its list. error: positive errno, 0 to answer by the rule. */
+static void finish(struct fs *fs, struct waiter *w, int error)
+{
+	struct file *f = w->file;
+
+	fuse_req_interrupt_func(w->req, NULL, NULL);
+	if (w->handle) {
+		if (error)
+			reply_error(w->req, -error);
+		else if (!read_answer(fs, w))
+			return; /* held again */
+	} else {
+		if (error)
+			reply_error(w->req, -error);
+		else
+			open_resume(fs, w);
+		file_put(fs, f);
+		free(w->fi);
+	}
+	free(w);
+}
+
+/* Whether it is worth asking the rule about w; size is the file's. */
+static bool may_answer_locked(const struct waiter *w, uint64_t size)
+{
+	if (w->file->state != FILE_GROWING)
+		return true;
+	return w->handle && (w->offset < size || w->offset > w->handle->cut);
+}
+
+/* Whether w, which has just been listed, missed something. */
+static bool missed(struct fs *fs, struct file *f, const struct waiter *copy)
+{
+	struct stat st;
+	size_t want = copy->page ? copy->want : 1;
+
+	if (!copy->handle || fstat(file_fd(f), &st) < 0 || (uint64_t)st.st_size <= copy->offset)
+		return false;
+	if (holes_available(fs, f, copy->offset, want) >= (ssize_t)want)
+		return true;
+	watch_by_time(fs, f); /* in a hole: mmap may fill it without an event */
+	return false;
+}
+
+void hold_request(struct fs *fs, struct waiter *w)
+{
+	struct file *f = w->file;
+	struct waiter copy = *w;
+	bool refused, wake;
+
+	fuse_req_interrupt_func(w->req, on_interrupt, w);
+	watch_arm(fs, f);
+	pthread_mutex_lock(&fs->files_lock);
+	refused = w->interrupted || fs->hold.stopping;
+	copy.interrupted = w->interrupted;
+	wake = may_answer_locked(w, 0);
+	if (!refused) {
+		list_locked(fs, w); /* from here on it may be answered and freed */
+		file_ref_locked(f);
+	}
+	pthread_mutex_unlock(&fs->files_lock);
+	if (refused) {
+		finish(fs, w, copy.interrupted ? EINTR : ENOTCONN);
+		return;
+	}
+	if (wake || missed(fs, f, &copy))
+		hold_wake(fs, f);
+	file_put(fs, f);
+}
+
+void hold_wake(struct fs *fs, struct file *f)
+{
+	struct stat st = {0};
+	struct list ready;
+
+	list_init(&ready);
+	if (file_fd(f) >= 0 && fstat(file_fd(f), &st) < 0)
+		st.st_size = INT64_MAX; /* the reads will tell */
+	pthread_mutex_lock(&fs->files_lock);
+	list_for_each_safe (it, &f->waiters) {
+		struct waiter *w = list_entry(it, struct waiter, on_file);
+
+		if (!may_answer_locked(w, (uint64_t)st.st_size))
+			continue;
+		unlist_locked(w);
+		list_add_tail(&ready, &w->on_file);
+	}
+	pthread_mutex_unlock(&fs->files_lock);
+	list_for_each_safe (it, &ready) {
+		struct waiter *w = list_entry(it, struct waiter, on_file);
+
+		list_del(&w->on_file);
+		finish(fs, w, 0);
+	}
+	poll_notify(fs, f);
+}
+
+void hold_answer_interrupted(struct fs *fs)
+{
+	for (;;) {
+		struct waiter *w = NULL;
+
+		pthread_mutex_lock(&fs->files_lock);
+		if (!list_is_empty(&fs->hold.interrupted)) {
+			w = list_entry(fs->hold.interrupted.next, struct waiter, on_file);
+			list_del(&w->on_file);
+		}
+		pthread_mutex_unlock(&fs->files_lock);
+		if (!w)
+			return;
+		finish(fs, w, EINTR);
+	}
+}
+
+/* Takes the first waiter whose deadline has come, or NULL and the earliest deadline. */
+static struct waiter *take_due(struct fs *fs, uint64_t now, uint64_t *ret_next)
+{
+	struct waiter *w;
+
+	SCOPED_LOCK(&fs->files_lock);
+	*ret_next = UINT64_MAX;
+	if (list_is_empty(&fs->hold.all))
+		return NULL;
+	w = list_entry(fs->hold.all.next, struct waiter, on_clock);
+	*ret_next = w->deadline_ms;
+	if (w->deadline_ms > now)
+		return NULL;
+	unlist_locked(w);
+	return w;
+}
+
+int hold_answer_timeouts(struct fs *fs)
+{
+	uint64_t now = now_ms(), next;
+	struct waiter *w;
+
+	while ((w = take_due(fs, now, &next)))
+		finish(fs, w, ETIMEDOUT);
+	if (next == UINT64_MAX)
+		return -1;
+	return next - now > 60000 ? 60000 : (int)(next - now);
+}
+
+void hold_fail_all(struct fs *fs, int error)
+{
+	struct waiter *w;
+	uint64_t next;
+
+	pthread_mutex_lock(&fs->files_lock);
+	fs->hold.stopping = true;
+	pthread_mutex_unlock(&fs->files_lock);
+	hold_answer_interrupted(fs);
+	while ((w = take_due(fs, UINT64_MAX, &next)))
+		finish(fs, w, error);
+}

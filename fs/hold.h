@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who waits, and waking them.
+ *
+ * A waiter is a request that was not answered yet: a read at the live edge, or with hold=open an
+ * open. It is owned by exactly one of: the thread that makes it, until it is listed; the lists,
+ * while it is listed; whoever takes it off a list under the files lock, who then answers and frees
+ * it. The order on which everything rests:
+ *
+ *   1. fuse_req_interrupt_func() with the waiter not yet listed (it may run the callback at once);
+ *   2. arm the inotify watch;
+ *   3. under the files lock: if interrupted meanwhile, answer EINTR; otherwise list it;
+ *   4. look at the file again, and wake if there is something by now.
+ *
+ * So growth is either seen by 4 or raises an event after 2; the end of the file is decided under
+ * the lock of 3. A waker takes waiters off under the lock, unlocks, takes the callback back (which
+ * waits for one that is running), then answers. The callback only marks, moves the waiter to the
+ * interrupted list and rings for the background thread, which answers EINTR. At shutdown
+ * hold_stop() makes 3 refuse and hands everything to hold_fail_all().
+ */
+#ifndef FS_HOLD_H
+#define FS_HOLD_H
+
+#include <fuse_lowlevel.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/list.h"
+
+struct file;
+struct fs;
+struct handle;
+
+struct waiter {
+	struct list on_file;  /* files lock: the file's waiters, or hold.interrupted */
+	struct list on_clock; /* files lock: hold.all */
+	struct file *file;
+	struct handle *handle;     /* a read; NULL: an open, which holds a reference to file */
+	struct fuse_file_info *fi; /* an open; owned */
+	fuse_req_t req;
+	uint64_t offset;
+	uint64_t deadline_ms; /* on the monotonic clock; UINT64_MAX: none */
+	uint32_t want;
+	bool page, nonblock;
+	bool listed;      /* files lock */
+	bool interrupted; /* files lock */
+};
+
+struct hold {
+	/* The files lock guards all of it. */
+	struct list interrupted; /* to be answered by the background thread */
+	struct list all;         /* every listed waiter, earliest deadline first */
+	bool stopping;
+};
+
+void hold_init(struct hold *h);
+
+/* A waiter for req; NULL when memory is short. */
+struct waiter *hold_new(fuse_req_t req, struct file *f, struct handle *h);
+/* Keeps w's request until there is an answer to it. Takes w. */
+void hold_request(struct fs *fs, struct waiter *w);
+/* Answers whoever waits for f and can be answered now, and notifies pollers. */
+void hold_wake(struct fs *fs, struct file *f);
+
+/* For the background thread: */
+void hold_answer_interrupted(struct fs *fs);
+/* Answers those whose time is up; returns milliseconds to the next one, -1 for none. */
+int hold_answer_timeouts(struct fs *fs);
+/* From now on nothing is held, and everything that was fails with error (positive errno). */
+void hold_fail_all(struct fs *fs, int error);
+
+#endif

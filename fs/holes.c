@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Telling written bytes from zeros that nobody wrote.
+ *
+ * Without passthrough every write passes the daemon, and file->unwritten is exact: what was skipped
+ * by a seek or an ftruncate, less what was written since. With passthrough the daemon sees only
+ * ftruncate and fallocate; a write beyond the end shows as a hole in the store, at the granularity
+ * of its blocks (SEEK_HOLE). Two blocks next to a hole are in doubt: the one before it, whose end
+ * may be padding, and the one behind it, whose beginning may be. A hole that was seen is therefore
+ * remembered in file->unwritten together with these, and inside a remembered range a byte is
+ * believed on one of two proofs:
+ *  - a byte that is not zero was written, and what precedes it in its block before it: writers go
+ *    from left to right;
+ *  - a block with data whose successor in the range has data too is full.
+ * After fallocate the store calls blocks data that were merely read, so there only bytes count.
+ * What cannot be proved is held until the file completes. Not seen at all is a gap within one
+ * block, made by a passthrough writer that seeks over a few bytes: the man page says so.
+ */
+#include "fs/holes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "fs/file.h"
+#include "fs/fs.h"
+
+#define BLOCK_MAX 65536
+
+static uint64_t block_start(const struct fs *fs, uint64_t offset)
+{
+	return offset - offset % fs->block;
+}
+
+/* How many bytes of the block up to its last one that is not zero. */
+static size_t nonzero_length(int fd, uint64_t block, size_t size)
+{
+	unsigned char buf[BLOCK_MAX];
+	ssize_t n = pread(fd, buf, size, (off_t)block);
+
+	while (n > 0 && buf[n - 1] == 0)
+		n--;
+	return n > 0 ? (size_t)n : 0;
+}
+
+/* How many zeros the block begins with. */
+static size_t zero_prefix(int fd, uint64_t block, size_t size)
+{
+	unsigned char buf[BLOCK_MAX];
+	ssize_t n = pread(fd, buf, size, (off_t)block), i = 0;
+
+	while (i < n && buf[i] == 0)
+		i++;
+	return (size_t)i;
+}
+
+static bool has_data(int fd, uint64_t block)
+{
+	return lseek(fd, (off_t)block, SEEK_DATA) == (off_t)block;
+}
+
+/* The end of what can be believed of range r from offset (inside it) on, looking no further than
+ * limit. */
+static uint64_t believed(
+	struct fs *fs, int fd, struct range r, bool bytes_only, uint64_t offset, uint64_t limit)
+{
+	uint64_t pos = offset;
+
+	if (limit > r.end)
+		limit = r.end;
+	while (pos < limit) {
+		uint64_t block = block_start(fs, pos), next = block + fs->block;
+		size_t proven;
+		bool next_begun;
+
+		if (!bytes_only && !has_data(fd, block))
+			break;
+		proven = nonzero_length(fd, block, fs->block);
+		next_begun = next < r.end && (bytes_only ? nonzero_length(fd, next, fs->block) > 0
+							 : has_data(fd, next));
+		if (next_begun && (proven || !bytes_only)) {
+			pos = next;
+			continue;
+		}
+		if (block + proven > pos)
+			pos = block + proven;
+		break;
+	}
+	return pos < limit ? pos : limit;
+}
+
+/* A hole begins at hole: remember it and what is in doubt around it. */
+static int remember_hole(struct fs *fs, struct file *f, int fd, uint64_t hole, uint64_t size)
+{
+	off_t data = lseek(fd, (off_t)hole, SEEK_DATA);
+	uint64_t end = data < 0 ? size : (uint64_t)data;
+	uint64_t start = hole;
+
+	if (data < 0 && errno != ENXIO)
+		return -errno;
+	if (end <= hole)
+		return 0; /* filled meanwhile */
+	if (file_is_passthrough(f)) {
+		size_t written = 0;
+
+		if (start >= fs->block) {
+			start -= fs->block;
+			written = nonzero_length(fd, start, fs->block);
+		}
+		start += written;
+		if (data >= 0)
+			end += zero_prefix(fd, end, fs->block);
+	}
+	SCOPED_LOCK(&fs->files_lock);
+	return f->state == FILE_GROWING ? ranges_add(&f->unwritten, start, end) : 0;
+}
+
+/* The first remembered range behind offset, cut from want; tells whether offset is inside it. */
+static bool next_range(
+	struct fs *fs, struct file *f, uint64_t offset, struct range *ret, bool *ret_bytes_only)
+{
+	const struct range *r;
+
+	SCOPED_LOCK(&fs->files_lock);
+	r = ranges_next(&f->unwritten, offset);
+	*ret = r ? *r : (struct range){UINT64_MAX, UINT64_MAX};
+	*ret_bytes_only = f->preallocated;
+	return ret->start <= offset;
+}
+
+static ssize_t in_range(struct fs *fs, struct file *f, int fd, struct range r, bool bytes_only,
+	uint64_t offset, size_t want)
+{
+	uint64_t end;
+
+	if (!file_is_passthrough(f))
+		return 0;
+	end = believed(fs, fd, r, bytes_only, offset, offset + want);
+	if (end > offset && offset == r.start) {
+		SCOPED_LOCK(&fs->files_lock);
+		(void)ranges_remove(&f->unwritten, r.start, end); /* -ENOMEM: proved again */
+	}
+	return (ssize_t)(end - offset);
+}
+
+ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t want)
+{
+	int fd = f->fd_read;
+
+	for (;;) {
+		struct range r;
+		struct stat st;
+		bool bytes_only;
+		off_t hole;
+		int e;
+
+		if (next_range(fs, f, offset, &r, &bytes_only))
+			return in_range(fs, f, fd, r, bytes_only, offset, want);
+		if (want > r.start - offset)
+			want = (size_t)(r.start - offset);
+
+		hole = lseek(fd, (off_t)offset, SEEK_HOLE);
+		if (hole < 0 && errno == ENXIO)
+			return 0; /* at or behind the end */
+		if (hole < 0 && errno != EINVAL)
+			return -errno;
+		if (hole >= 0 &&
+			((uint64_t)hole >= r.start || (uint64_t)hole >= offset + want + fs->block))
+			return (ssize_t)want; /* it is known, or far: a reader that is behind */
+		if (fstat(fd, &st) < 0)
+			return -errno;
+		if (hole < 0) /* the store has no notion of holes */
+			hole = st.st_size;
+		if (hole >= st.st_size || has_data(fd, (uint64_t)hole)) {
+			uint64_t there = (uint64_t)hole > offset ? (uint64_t)hole - offset : 0;
+
+			return there < want ? (ssize_t)there : (ssize_t)want;
+		}
+		e = remember_hole(fs, f, fd, (uint64_t)hole, (uint64_t)st.st_size);
+		if (e < 0)
+			return e;
+		pthread_mutex_lock(&fs->files_lock);
+		e = f->state != FILE_GROWING;
+		pthread_mutex_unlock(&fs->files_lock);
+		if (e)
+			return (ssize_t)want; /* completed meanwhile: holes are zeros now */
+	}
+}
+
+int holes_preallocated(struct fs *fs, struct file *f, uint64_t start, uint64_t end)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	if (f->state != FILE_GROWING)
+		return 0;
+	f->preallocated = true;
+	return ranges_add(&f->unwritten, start, end);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How much of a growing file has really been written. Any thread; takes the files lock.
+ */
+#ifndef FS_HOLES_H
+#define FS_HOLES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct fs;
+struct file;
+
+/* Written bytes in one piece from offset on, at most want; negative errno. */
+ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t want);
+
+/* fallocate(2) gave blocks to what was a hole in [start, end). */
+int holes_preallocated(struct fs *fs, struct file *f, uint64_t start, uint64_t end);
+
+#endif

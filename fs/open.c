@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel decides per inode how its data moves (fs/fuse/iomode.c): from the first passthrough
+ * open to the last close every open of it must be passthrough with the same backing id, and while
+ * a handle uses the page cache none may be. So struct file decides once, for all its handles.
+ *
+ *                      passthrough                  daemon
+ *   writer             passthrough                  direct I/O
+ *   follower           passthrough + direct I/O     direct I/O
+ *   plain, growing     passthrough                  direct I/O
+ *   plain, complete    passthrough                  page cache, kept
+ *
+ * Direct I/O makes the kernel ask for what lies behind i_size; with the passthrough flag beside it,
+ * reads still come here and mmap goes to the store. Writers through the daemon use direct I/O so
+ * that the page cache holds nothing that sendfile(2) could take for the whole.
+ */
+#include "fs/open.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "fs/creds.h"
+#include "fs/file.h"
+#include "fs/fs.h"
+#include "fs/passthrough.h"
+#include "fs/reply.h"
+
+enum decision { OPEN_NOW, OPEN_WAIT, OPEN_AGAIN };
+
+static bool is_writer(const struct fuse_file_info *fi)
+{
+	return (fi->flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* The kind of an O_RDONLY handle, or that it has to wait or come again. */
+static enum decision decide(
+	struct fs *fs, struct file *f, const struct fuse_file_info *fi, enum handle_kind *ret)
+{
+	bool nonblock = (fi->flags & O_NONBLOCK) && fs->opt.nonblock == NONBLOCK_PLAIN;
+
+	SCOPED_LOCK(&fs->files_lock);
+	*ret = HANDLE_PLAIN;
+	if (f->state == FILE_COMPLETE)
+		return OPEN_NOW;
+	if (f->state == FILE_ABORTED) {
+		*ret = HANDLE_FOLLOWER;
+		return OPEN_NOW;
+	}
+	switch ((enum opt_hold)fs->opt.hold) {
+	case HOLD_NONE:
+		break;
+	case HOLD_OPEN:
+		return nonblock ? OPEN_AGAIN : OPEN_WAIT;
+	case HOLD_READ:
+		if (!nonblock || f->declared != RULE_NONE)
+			*ret = HANDLE_FOLLOWER;
+		break;
+	}
+	return OPEN_NOW;
+}
+
+/* Tells the kernel how the handle moves its data. */
+static void choose_path(struct fs *fs, const struct handle *h, struct fuse_file_info *fi)
+{
+	const struct file *f = h->file;
+
+	fi->noflush = 1;
+	if (file_is_passthrough(f)) {
+		passthrough_set(fi, f->backing_id);
+		fi->direct_io = h->kind == HANDLE_FOLLOWER;
+	} else if (h->kind == HANDLE_PLAIN && !h->was_growing) {
+		fi->keep_cache = 1; /* the kernel drops it when the mtime changes */
+	} else {
+		fi->direct_io = 1;
+	}
+}
+
+/* Makes the handle for a file whose descriptors are open. Setup lock held. */
+static int make_handle(struct fs *fs, struct file *f, enum handle_kind kind,
+	struct fuse_file_info *fi, struct handle **ret)
+{
+	int r = file_add_handle(fs, f, kind, ret);
+
+	if (r < 0)
+		return r;
+	(*ret)->nonblock = fi->flags & O_NONBLOCK;
+	if (fi->flags & O_TRUNC) {
+		r = file_truncate(fs, f, 0);
+		if (r < 0) {
+			file_remove_handle(fs, *ret);
+			return r;
+		}
+	}
+	choose_path(fs, *ret, fi);
+	fi->fh = (uint64_t)(uintptr_t)*ret;
+	return 0;
+}
+
+static int wait_to_open(fuse_req_t req, struct file *f, const struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	autofree struct fuse_file_info *copy = malloc(sizeof(*copy));
+	struct waiter *w = hold_new(req, f, NULL);
+
+	if (!w || !copy) {
+		free(w);
+		return -ENOMEM;
+	}
+	*copy = *fi;
+	w->fi = steal_ptr(&copy);
+	pthread_mutex_lock(&fs->files_lock);
+	file_ref_locked(f);
+	pthread_mutex_unlock(&fs->files_lock);
+	hold_request(fs, w);
+	return 0;
+}
+
+/* Opens f for req, or has it wait. Errors are replied. */
+static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	enum handle_kind kind = HANDLE_WRITER;
+	enum decision decision = OPEN_NOW;
+	struct handle *h = NULL;
+	int r;
+
+	pthread_mutex_lock(&f->setup);
+	r = file_open_descriptors(fs, f, (fi->flags & O_ACCMODE) != O_WRONLY,
+		is_writer(fi) || (fi->flags & O_TRUNC), -1);
+	if (r == 0) {
+		file_decide_path(fs, f, req);
+		if (!is_writer(fi))
+			decision = decide(fs, f, fi, &kind);
+		if (decision == OPEN_NOW)
+			r = make_handle(fs, f, kind, fi, &h);
+		else if (decision == OPEN_AGAIN)
+			r = -EAGAIN;
+	}
+	pthread_mutex_unlock(&f->setup);
+	if (r == 0 && decision == OPEN_WAIT) {
+		r = wait_to_open(req, f, fi);
+		if (r == 0)
+			return;
+	}
+	if (r < 0)
+		reply_error(req, r);
+	else if (reply_open(req, fi) < 0)
+		file_remove_handle(fs, h);
+}
+
+void open_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct file *f;
+	int r = file_get(fs, fs_inode(fs, ino), &f);
+
+	if (r < 0) {
+		reply_error(req, r);
+		return;
+	}
+	open_file(req, f, fi);
+	file_put(fs, f);
+}
+
+void open_resume(struct fs *fs, struct waiter *w)
+{
+	open_file(w->req, w->file, w->fi);
+}
+
+/* A file that has just been made: fd is open on it, i is referenced for the kernel. */
+static void open_new(
+	fuse_req_t req, struct inode *i, int fd, const struct statx *stx, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	enum handle_kind kind = is_writer(fi) ? HANDLE_WRITER : HANDLE_PLAIN;
+	struct handle *h = NULL;
+	struct file *f;
+	int r = file_get(fs, i, &f);
+
+	if (r < 0) {
+		(void)close(fd); /* nothing was written yet */
+	} else {
+		pthread_mutex_lock(&f->setup);
+		r = file_open_descriptors(fs, f, true, true, fd);
+		if (r == 0) {
+			file_decide_path(fs, f, req);
+			r = make_handle(fs, f, kind, fi, &h);
+		}
+		pthread_mutex_unlock(&f->setup);
+		file_put(fs, f);
+	}
+	if (r < 0) {
+		inode_forget(&fs->inodes, i, 1);
+		reply_error(req, r);
+	} else if (reply_create(req, i, stx, fi) < 0) {
+		file_remove_handle(fs, h);
+	}
+}
+
+void open_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode,
+	struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct inode *parent = fs_inode(fs, parent_ino), *i;
+	struct creds creds;
+	struct statx stx;
+	int dir_fd, r, fd;
+
+	r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
+	if (r < 0) {
+		reply_error(req, r);
+		return;
+	}
+	creds_take(req, &creds);
+	fd = openat(dir_fd, name,
+		O_CREAT | O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC | (fi->flags & O_EXCL), mode);
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && inode_table_trim(&fs->inodes))
+		fd = openat(dir_fd, name,
+			O_CREAT | O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC | (fi->flags & O_EXCL),
+			mode);
+	r = fd < 0 ? -errno : 0;
+	creds_give_back(&creds);
+	inode_release_dir(&fs->inodes, parent);
+	if (r == 0)
+		r = inode_statx(fd, "", AT_EMPTY_PATH, &stx);
+	if (r == 0)
+		r = inode_remember(&fs->inodes, parent, name, &stx, &i);
+	if (r < 0) {
+		if (fd >= 0)
+			(void)close(fd); /* nothing was written yet */
+		reply_error(req, r);
+		return;
+	}
+	open_new(req, i, fd, &stx, fi);
+}
+
+void open_tmpfile(fuse_req_t req, fuse_ino_t parent_ino, mode_t mode, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct inode *parent = fs_inode(fs, parent_ino), *i;
+	struct creds creds;
+	struct statx stx;
+	int dir_fd, r, fd;
+
+	r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
+	if (r < 0) {
+		reply_error(req, r);
+		return;
+	}
+	creds_take(req, &creds);
+	fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC | (fi->flags & O_EXCL), mode);
+	r = fd < 0 ? -errno : 0;
+	creds_give_back(&creds);
+	inode_release_dir(&fs->inodes, parent);
+	if (r == 0)
+		r = inode_statx(fd, "", AT_EMPTY_PATH, &stx);
+	if (r == 0)
+		r = inode_remember_unnamed(&fs->inodes, fd, &stx, &i);
+	if (r < 0) {
+		if (fd >= 0)
+			(void)close(fd); /* nothing was written yet */
+		reply_error(req, r);
+		return;
+	}
+	open_new(req, i, fd, &stx, fi);
+}
+
+void open_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	reply_error(req, 0);
+}
+
+void open_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	file_remove_handle(fs_of(req), (struct handle *)(uintptr_t)fi->fh);
+	reply_error(req, 0);
+}

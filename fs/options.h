@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The command line. One table holds every option of ours; what remains of -o goes to libfuse and
+ * the kernel. Read-only after options_parse().
+ */
+#ifndef FS_OPTIONS_H
+#define FS_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum opt_passthrough { PASSTHROUGH_AUTO, PASSTHROUGH_ON, PASSTHROUGH_OFF };
+enum opt_hold { HOLD_READ, HOLD_OPEN, HOLD_NONE };
+enum opt_nonblock { NONBLOCK_PLAIN, NONBLOCK_HOLD };
+
+struct options {
+	char *store, *mountpoint; /* absolute; owned */
+	char *mount_options;      /* for libfuse, comma-separated; owned; NULL if none */
+	char *pidfile;            /* owned; NULL if none */
+	int passthrough;          /* enum opt_passthrough */
+	int hold;                 /* enum opt_hold */
+	int nonblock;             /* enum opt_nonblock */
+	uint64_t hold_timeout_ms; /* 0: none */
+	uint64_t attr_timeout_ms, entry_timeout_ms;
+	bool foreground, debug, single;
+	bool help, version;
+};
+
+/* 0, or -EINVAL after one line that says what is wrong. The caller ends with options_done(). */
+int options_parse(struct options *o, int argc, char **argv);
+void options_done(struct options *o);
+void options_help(FILE *to);
+
+const char *options_hold_name(const struct options *o);
+
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/passthrough.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "fs/fs.h"
+
+/* include/uapi/linux/fuse.h of Linux 6.9; headers of older releases lack it. */
+#ifndef FUSE_DEV_IOC_BACKING_CLOSE
+#define FUSE_DEV_IOC_BACKING_CLOSE _IOW(229, 2, uint32_t)
+#endif
+
+const char *passthrough_negotiate(struct fs *fs, struct fuse_conn_info *conn)
+{
+	struct statfs sf;
+
+	if (fs->opt.passthrough == PASSTHROUGH_OFF)
+		return "asked for";
+	if (!(conn->capable & FUSE_CAP_PASSTHROUGH))
+		return "the kernel has none: Linux 6.9 or later is needed";
+	if (geteuid() != 0)
+		return "only root may";
+	conn->want |= FUSE_CAP_PASSTHROUGH;
+	/* A store on an overlay is one level up the stack of filesystems already. */
+	conn->max_backing_stack_depth =
+		fstatfs(fs->store_fd, &sf) == 0 && sf.f_type == OVERLAYFS_SUPER_MAGIC ? 1 : 0;
+	return NULL;
+}
+
+int passthrough_register(struct fs *fs, fuse_req_t req, int fd)
+{
+	int id = fuse_passthrough_open(req, fd);
+
+	if (id > 0)
+		return id;
+	pthread_mutex_lock(&fs->files_lock);
+	bool first = !fs->passthrough_said;
+	fs->passthrough_said = true;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (first)
+		log_warn("the kernel refused passthrough for a file (%s): serving it here, "
+			 "and others like it",
+			strerror(errno));
+	return 0;
+}
+
+void passthrough_unregister(struct fs *fs, int id)
+{
+	uint32_t arg = (uint32_t)id;
+
+	/* Fails only when the connection is gone, and the backing with it. */
+	(void)ioctl(fuse_session_fd(fs->session), FUSE_DEV_IOC_BACKING_CLOSE, &arg);
+}
+
+void passthrough_set(struct fuse_file_info *fi, int id)
+{
+	fi->backing_id = id;
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel asks for a handle's readiness with POLL, and leaves a pollhandle when somebody goes to
+ * sleep on it; a notification on that makes it ask again. A handle keeps the last one. As with
+ * reads: the pollhandle is put down first, then the watch is armed, then the answer is found, so
+ * growth is either in the answer or rings afterwards.
+ */
+#include "fs/poll.h"
+
+#include <poll.h>
+#include <sys/stat.h>
+
+#include "common/cleanup.h"
+#include "fs/file.h"
+#include "fs/fs.h"
+#include "fs/holes.h"
+#include "fs/reply.h"
+
+#define READABLE (POLLIN | POLLRDNORM)
+#define WRITABLE (POLLOUT | POLLWRNORM)
+
+/* A follower is readable when a read where the last one ended would not be held. */
+static unsigned follower_events(struct fs *fs, struct handle *h)
+{
+	struct file *f = h->file;
+	enum file_state state;
+	uint64_t pos;
+	bool cut;
+
+	pthread_mutex_lock(&fs->files_lock);
+	state = f->state;
+	pos = h->pos;
+	cut = pos > h->cut;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (state == FILE_ABORTED)
+		return READABLE | POLLERR;
+	if (state == FILE_COMPLETE)
+		return READABLE | POLLHUP;
+	return cut || holes_available(fs, f, pos, 1) != 0 ? READABLE : 0;
+}
+
+/* A plain handle of a growing file is readable once for every growth it has not been told of. */
+static unsigned plain_events(struct fs *fs, struct handle *h)
+{
+	struct file *f = h->file;
+	struct stat st = {0};
+	unsigned events = 0;
+
+	if (fstat(file_fd(f), &st) < 0)
+		return READABLE | POLLERR;
+	SCOPED_LOCK(&fs->files_lock);
+	h->was_growing |= f->state != FILE_COMPLETE;
+	if (!h->was_growing)
+		return READABLE | WRITABLE; /* as any regular file */
+	if (f->state == FILE_GROWING) {
+		if ((uint64_t)st.st_size > h->told)
+			events = READABLE;
+	} else {
+		events = READABLE | (f->state == FILE_ABORTED ? POLLERR : POLLHUP);
+	}
+	h->told = (uint64_t)st.st_size;
+	return events;
+}
+
+/* Whether a handle's poll depends on growth. */
+static bool depends(struct fs *fs, struct handle *h)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	return h->kind != HANDLE_WRITER && h->file->state == FILE_GROWING;
+}
+
+void poll_poll(
+	fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *ph)
+{
+	struct fs *fs = fs_of(req);
+	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+	struct fuse_pollhandle *old = ph;
+	unsigned events;
+
+	if (ph) {
+		pthread_mutex_lock(&fs->files_lock);
+		old = h->ph;
+		h->ph = ph;
+		if (!old)
+			h->file->n_polled++;
+		pthread_mutex_unlock(&fs->files_lock);
+		if (old)
+			fuse_pollhandle_destroy(old);
+		if (depends(fs, h))
+			watch_arm(fs, h->file);
+	}
+	if (h->kind == HANDLE_WRITER)
+		events = READABLE | WRITABLE;
+	else if (h->kind == HANDLE_FOLLOWER)
+		events = follower_events(fs, h);
+	else
+		events = plain_events(fs, h);
+	reply_poll(req, events);
+}
+
+/* Takes the pollhandle of one handle of f, NULL when none is left. */
+static struct fuse_pollhandle *take(struct fs *fs, struct file *f)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	if (!f->n_polled)
+		return NULL;
+	list_for_each (it, &f->handles) {
+		struct handle *h = list_entry(it, struct handle, on_file);
+
+		if (h->ph) {
+			f->n_polled--;
+			return steal_ptr(&h->ph);
+		}
+	}
+	return NULL;
+}
+
+void poll_notify(struct fs *fs, struct file *f)
+{
+	struct fuse_pollhandle *ph;
+
+	while ((ph = take(fs, f))) {
+		(void)fuse_lowlevel_notify_poll(ph); /* fails when the poller has gone */
+		fuse_pollhandle_destroy(ph);
+	}
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* poll(2), epoll(7), select(2). */
+#ifndef FS_POLL_H
+#define FS_POLL_H
+
+struct file;
+struct fs;
+
+/* Tells the kernel to ask again for the handles of f that somebody polls and that may be ready. */
+void poll_notify(struct fs *fs, struct file *f);
+
+#endif

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/read.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fs/file.h"
+#include "fs/fs.h"
+#include "fs/holes.h"
+#include "fs/reply.h"
+
+/* One buffer a thread, as large as the largest read. */
+static pthread_key_t buffer_key;
+static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
+
+static void buffer_key_make(void)
+{
+	pthread_key_create(&buffer_key, free);
+}
+
+static char *buffer(struct fs *fs)
+{
+	char *b;
+
+	pthread_once(&buffer_once, buffer_key_make);
+	b = pthread_getspecific(buffer_key);
+	if (!b) {
+		b = malloc(fs->request_max);
+		pthread_setspecific(buffer_key, b);
+	}
+	return b;
+}
+
+/*
+ * The kernel splits a large read(2) and goes on with the next part when one was filled, so that
+ * the read would wait for its rest with bytes in hand. A request that may be such a part and would
+ * end at the live edge is therefore not filled: a short answer ends the read(2).
+ */
+static size_t leave_some(struct fs *fs, struct file *f, const struct waiter *w, size_t n)
+{
+	const size_t page = 4096;
+	struct stat st;
+
+	if (n < w->want || n + page <= fs->request_max || w->page)
+		return n;
+	if (fstat(f->fd_read, &st) == 0 && w->offset + n < (uint64_t)st.st_size)
+		return n;
+	return n - page;
+}
+
+/* Looks at the file and asks the rule. Bytes to serve are in buf. io lock held shared. */
+static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf)
+{
+	struct file *f = w->file;
+	struct rule_input in = {
+		.offset = w->offset,
+		.want = w->want,
+		.nonblock = w->nonblock,
+		.page = w->page,
+		.page_may_wait = file_is_passthrough(f),
+	};
+	const struct rule_verdict broken = {.answer = RULE_FAIL, .error = EIO};
+	struct stat st;
+	ssize_t n;
+
+	pthread_mutex_lock(&fs->files_lock);
+	in.state = f->state; /* before the bytes: an end is believed only if it was there first */
+	in.declared = f->declared;
+	in.cut = w->handle->cut;
+	pthread_mutex_unlock(&fs->files_lock);
+
+	n = w->want;
+	if (in.state != FILE_COMPLETE)
+		n = holes_available(fs, f, w->offset, w->want);
+	if (n > 0)
+		n = pread(f->fd_read, buf, (size_t)n, (off_t)w->offset);
+	if (n < 0)
+		return broken;
+	if (n == 0 && w->handle->kind == HANDLE_FOLLOWER && fstat(f->fd_read, &st) == 0 &&
+		(uint64_t)st.st_size < w->handle->delivered && in.cut > (uint64_t)st.st_size)
+		in.cut = (uint64_t)st.st_size; /* cut in the store, behind the mount's back */
+	in.available = (size_t)n;
+	if (n > 0 && in.state == FILE_GROWING)
+		in.available = leave_some(fs, f, w, (size_t)n);
+	return rule_read(&in);
+}
+
+static void note_delivered(struct fs *fs, struct handle *h, uint64_t offset, size_t n)
+{
+	pthread_mutex_lock(&fs->files_lock);
+	h->pos = offset + n;
+	if (h->cut != RULE_NONE && offset <= h->cut) { /* it went back and starts over */
+		h->cut = RULE_NONE;
+		h->delivered = h->pos;
+	} else if (h->pos > h->delivered) {
+		h->delivered = h->pos;
+	}
+	pthread_mutex_unlock(&fs->files_lock);
+}
+
+/* Answers w unless it has to be held. */
+static bool answer(struct fs *fs, const struct waiter *w)
+{
+	struct rule_verdict v;
+	char *buf = buffer(fs);
+
+	if (!buf) {
+		reply_error(w->req, -ENOMEM);
+		return true;
+	}
+	pthread_rwlock_rdlock(&w->file->io);
+	v = look(fs, w, buf);
+	if (v.answer == RULE_SERVE && !w->page)
+		note_delivered(fs, w->handle, w->offset, v.serve);
+	pthread_rwlock_unlock(&w->file->io);
+	switch (v.answer) {
+	case RULE_SERVE:
+		reply_data(w->req, buf, v.serve);
+		return true;
+	case RULE_END:
+		reply_data(w->req, buf, 0);
+		return true;
+	case RULE_FAIL:
+		reply_error(w->req, -v.error);
+		return true;
+	case RULE_HOLD:
+		break;
+	}
+	return false;
+}
+
+bool read_answer(struct fs *fs, struct waiter *w)
+{
+	if (answer(fs, w))
+		return true;
+	hold_request(fs, w);
+	return false;
+}
+
+/* A plain or writing handle: what is there, and EOF behind it. */
+static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offset)
+{
+	struct fs *fs = fs_of(req);
+	char *buf = buffer(fs);
+	ssize_t n;
+
+	if (size >= 65536) {
+		reply_from_fd(req, h->file->fd_read, offset, size);
+		return;
+	}
+	n = buf ? pread(h->file->fd_read, buf, size, offset) : -1;
+	if (n < 0)
+		reply_error(req, buf ? -errno : -ENOMEM);
+	else
+		reply_data(req, buf, (size_t)n);
+	if (n > 0) {
+		pthread_mutex_lock(&fs->files_lock);
+		h->pos = (uint64_t)(offset + n);
+		pthread_mutex_unlock(&fs->files_lock);
+	}
+}
+
+void read_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+	struct waiter now = {.req = req, .file = h->file, .handle = h}, *w;
+
+	if (size > fs->request_max)
+		size = fs->request_max;
+	if (h->kind != HANDLE_FOLLOWER || size == 0) {
+		read_plain(req, h, size, offset);
+		return;
+	}
+	now.offset = (uint64_t)offset;
+	now.want = (uint32_t)size;
+	/* Reads for read(2) carry FUSE_READ_LOCKOWNER, those for the page cache do not. */
+	now.page = fi->lock_owner == 0;
+	now.nonblock = (fi->flags & O_NONBLOCK) && !h->nonblock;
+	if (answer(fs, &now))
+		return;
+	w = hold_new(req, h->file, h);
+	if (!w) {
+		reply_error(req, -ENOMEM);
+		return;
+	}
+	w->offset = now.offset;
+	w->want = now.want;
+	w->page = now.page;
+	w->nonblock = now.nonblock;
+	hold_request(fs, w);
+}
+
+void read_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
+{
+	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+	off_t at = lseek(file_fd(h->file), offset, whence);
+
+	if (at < 0)
+		reply_error(req, -errno);
+	else
+		reply_offset(req, at);
+}

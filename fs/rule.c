@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/rule.h"
+
+#include <errno.h>
+
+static struct rule_verdict serve(size_t n)
+{
+	return (struct rule_verdict){.answer = RULE_SERVE, .serve = n};
+}
+
+static struct rule_verdict fail(int error)
+{
+	return (struct rule_verdict){.answer = RULE_FAIL, .error = error};
+}
+
+static const struct rule_verdict hold = {.answer = RULE_HOLD};
+static const struct rule_verdict end = {.answer = RULE_END};
+
+/*
+ * The kernel keeps what fills a page and takes what lies behind i_size for the end, without asking.
+ * So a page is given out only when it can never change: whole, or of a complete file. Everything
+ * else is refused with EINVAL, upon which callers of sendfile(2) fall back to read(2).
+ */
+static struct rule_verdict rule_page(const struct rule_input *in)
+{
+	if (in->state == FILE_COMPLETE)
+		return in->available ? serve(in->available) : end;
+	if (in->declared == RULE_NONE || !in->page_may_wait)
+		return fail(EINVAL);
+	if (in->available == in->want)
+		return serve(in->available);
+	return in->state == FILE_ABORTED ? fail(EIO) : hold;
+}
+
+struct rule_verdict rule_read(const struct rule_input *in)
+{
+	if (in->cut != RULE_NONE && in->offset > in->cut)
+		return fail(EIO);
+	if (in->page)
+		return rule_page(in);
+	if (in->available)
+		return serve(in->available);
+	switch (in->state) {
+	case FILE_ABORTED:
+		return fail(EIO);
+	case FILE_GROWING:
+		return in->nonblock ? fail(EAGAIN) : hold;
+	case FILE_COMPLETE:
+		break;
+	}
+	return end;
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <mntent.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+
+/* Whether an rwwfs is mounted on path (absolute, resolved). */
+static bool is_rwwfs_mount(const char *path)
+{
+	FILE *mounts = setmntent("/proc/self/mounts", "re");
+	bool last = false;
+	struct mntent *m;
+
+	if (!mounts)
+		return false;
+	while ((m = getmntent(mounts)))
+		if (!strcmp(m->mnt_dir, path))
+			last = !strcmp(m->mnt_type, "fuse.rwwfs");
+	endmntent(mounts);
+	return last;
+}
+
+static int check_directory(const char *what, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0) {
+		log_error("%s %s: %s", what, path,
+			errno == ENOTCONN ? "a mount whose daemon died; unmount it first"
+					  : strerror(errno));
+		return -errno;
+	}
+	if (S_ISDIR(st.st_mode))
+		return 0;
+	log_error("%s %s: not a directory", what, path);
+	return -ENOTDIR;
+}
+
+static bool is_inside(const char *path, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	return !strncmp(path, dir, len) && (path[len] == '/' || !strcmp(dir, "/"));
+}
+
+static int check_places(const struct options *o)
+{
+	int r = check_directory("store", o->store);
+
+	if (r == 0)
+		r = check_directory("mountpoint", o->mountpoint);
+	if (r < 0)
+		return r;
+	if (is_rwwfs_mount(o->mountpoint)) {
+		log_error("mountpoint %s: in use, an rwwfs is mounted there", o->mountpoint);
+		return -EBUSY;
+	}
+	if (strcmp(o->mountpoint, o->store) && is_inside(o->mountpoint, o->store)) {
+		log_error("mountpoint %s: inside the store %s", o->mountpoint, o->store);
+		return -EINVAL;
+	}
+	if (geteuid() != 0 && access(o->mountpoint, W_OK) < 0) {
+		log_error("mountpoint %s: no permission to write there, so none to mount",
+			o->mountpoint);
+		return -EACCES;
+	}
+	return 0;
+}
+
+/* What libfuse needs, found out beforehand for the sake of one clear message. */
+static int check_fuse(void)
+{
+	autoclose int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0)
+		return 0;
+	log_error("/dev/fuse: %s%s", strerror(errno),
+		errno == ENOENT ? ": is the fuse module loaded?" : "");
+	return -errno;
+}
+
+int store_open(const struct options *o, int *ret_fd)
+{
+	autoclose int fd = -1;
+	int r = check_places(o);
+
+	if (r == 0)
+		r = check_fuse();
+	if (r < 0)
+		return r;
+	fd = open(o->store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0) {
+		log_error("store %s: %s", o->store, strerror(errno));
+		return -errno;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno == EWOULDBLOCK)
+			log_error("store %s: in use by another rwwfs", o->store);
+		else
+			log_error("store %s: cannot be locked: %s", o->store, strerror(errno));
+		return -errno;
+	}
+	*ret_fd = steal_fd(&fd);
+	return 0;
+}

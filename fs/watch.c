@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/watch.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "fs/file.h"
+#include "fs/fs.h"
+
+#define TICK_MS 20
+
+static struct list *bucket_of(struct watch *w, int wd)
+{
+	return &w->by_wd[(unsigned)wd % WATCH_BUCKETS];
+}
+
+void watch_ring(struct watch *w)
+{
+	uint64_t one = 1;
+
+	if (write(w->ring_fd, &one, sizeof(one)) < 0) {
+		/* EAGAIN: it rings already */
+	}
+}
+
+/* Adds the inotify watch; watch lock held. */
+static int add_watch_locked(struct fs *fs, struct file *f)
+{
+	struct watch *w = &fs->watch;
+	char link[32];
+
+	if (w->inotify_fd < 0)
+		return -ENOSYS;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", file_fd(f));
+	f->wd = inotify_add_watch(w->inotify_fd, link, IN_MODIFY | IN_ONESHOT);
+	if (f->wd >= 0) {
+		list_add_tail(bucket_of(w, f->wd), &f->by_wd);
+		return 0;
+	}
+	if (!w->refused_said)
+		log_warn("inotify refused a watch (%s): looking every %d ms instead",
+			strerror(errno), TICK_MS);
+	w->refused_said = true;
+	return -ENOSPC;
+}
+
+void watch_arm(struct fs *fs, struct file *f)
+{
+	int r = 0;
+
+	if (!file_is_passthrough(f))
+		return; /* every write passes the daemon, which wakes */
+	pthread_mutex_lock(&fs->watch.lock);
+	if (f->wd < 0)
+		r = add_watch_locked(fs, f);
+	pthread_mutex_unlock(&fs->watch.lock);
+	if (r < 0)
+		watch_by_time(fs, f);
+}
+
+void watch_by_time(struct fs *fs, struct file *f)
+{
+	bool first;
+
+	pthread_mutex_lock(&fs->files_lock);
+	first = list_is_empty(&fs->watch.timed);
+	if (!list_is_linked(&f->timed))
+		list_add_tail(&fs->watch.timed, &f->timed);
+	pthread_mutex_unlock(&fs->files_lock);
+	if (first)
+		watch_ring(&fs->watch); /* start ticking */
+}
+
+void watch_disarm_locked(struct fs *fs, struct file *f)
+{
+	list_del(&f->timed);
+	pthread_mutex_lock(&fs->watch.lock);
+	if (f->wd >= 0) {
+		/* EINVAL: it has just fired; the event finds nothing */
+		(void)inotify_rm_watch(fs->watch.inotify_fd, f->wd);
+		list_del(&f->by_wd);
+		f->wd = -1;
+	}
+	pthread_mutex_unlock(&fs->watch.lock);
+}
+
+static bool somebody_waits(struct fs *fs, struct file *f)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	return !list_is_empty(&f->waiters) || f->n_polled;
+}
+
+/* The watch wd fired, and is gone with that. */
+static void on_modified(struct fs *fs, int wd)
+{
+	struct file *f = NULL;
+
+	pthread_mutex_lock(&fs->files_lock);
+	pthread_mutex_lock(&fs->watch.lock);
+	list_for_each (it, bucket_of(&fs->watch, wd)) {
+		struct file *candidate = list_entry(it, struct file, by_wd);
+
+		if (candidate->wd != wd)
+			continue;
+		f = file_ref_locked(candidate);
+		list_del(&f->by_wd);
+		f->wd = -1;
+		break;
+	}
+	pthread_mutex_unlock(&fs->watch.lock);
+	pthread_mutex_unlock(&fs->files_lock);
+	if (!f)
+		return;
+	hold_wake(fs, f);
+	if (somebody_waits(fs, f)) {
+		watch_arm(fs, f);
+		hold_wake(fs, f); /* what came between */
+	}
+	file_put(fs, f);
+}
+
+/* Events were lost, so any watch may have fired unheard: look at all of those files. */
+static void on_overflow(struct fs *fs)
+{
+	struct watch *w = &fs->watch;
+
+	log_warn("inotify queue overflow: looking at every file that is waited for");
+	pthread_mutex_lock(&fs->files_lock);
+	pthread_mutex_lock(&w->lock);
+	for (int b = 0; b < WATCH_BUCKETS; b++)
+		list_for_each_safe (it, &w->by_wd[b]) {
+			struct file *f = list_entry(it, struct file, by_wd);
+
+			(void)inotify_rm_watch(w->inotify_fd, f->wd); /* EINVAL: it fired */
+			f->wd = -1;
+			list_del(&f->by_wd);
+			if (!list_is_linked(&f->timed))
+				list_add_tail(&w->timed, &f->timed);
+		}
+	pthread_mutex_unlock(&w->lock);
+	pthread_mutex_unlock(&fs->files_lock);
+}
+
+static void read_events(struct fs *fs)
+{
+	char buf[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
+	ssize_t n = read(fs->watch.inotify_fd, buf, sizeof(buf));
+
+	for (char *p = buf; n > 0 && p < buf + n;) {
+		struct inotify_event *e = (struct inotify_event *)(void *)p;
+
+		if (e->mask & IN_Q_OVERFLOW)
+			on_overflow(fs);
+		else if (e->mask & IN_MODIFY)
+			on_modified(fs, e->wd);
+		p += sizeof(*e) + e->len;
+	}
+}
+
+/* Looks at every file that is watched by time; tells whether any is left. */
+static bool tick(struct fs *fs)
+{
+	struct list round;
+	bool any;
+
+	list_init(&round);
+	pthread_mutex_lock(&fs->files_lock);
+	while (!list_is_empty(&fs->watch.timed)) {
+		struct file *f = list_entry(fs->watch.timed.next, struct file, timed);
+
+		list_del(&f->timed);
+		list_add_tail(&round, &f->timed);
+		file_ref_locked(f);
+	}
+	pthread_mutex_unlock(&fs->files_lock);
+	for (;;) {
+		struct file *f = NULL;
+
+		pthread_mutex_lock(&fs->files_lock);
+		if (!list_is_empty(&round)) {
+			f = list_entry(round.next, struct file, timed);
+			list_del(&f->timed);
+			if (!list_is_empty(&f->waiters) || f->n_polled)
+				list_add_tail(&fs->watch.timed, &f->timed);
+		}
+		any = !list_is_empty(&fs->watch.timed);
+		pthread_mutex_unlock(&fs->files_lock);
+		if (!f)
+			return any;
+		hold_wake(fs, f);
+		file_put(fs, f);
+	}
+}
+
+static void on_signal(struct fs *fs)
+{
+	struct signalfd_siginfo info;
+
+	if (read(fs->watch.signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	fs->watch.ending = true;
+	fuse_session_exit(fs->session);
+	hold_fail_all(fs, ENOTCONN);
+}
+
+static void *watch_main(void *arg)
+{
+	struct fs *fs = arg;
+	struct watch *w = &fs->watch;
+	struct epoll_event ready[4];
+	bool ticking = false;
+
+	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE)) {
+		int timeout = hold_answer_timeouts(fs);
+		int n;
+
+		if ((ticking || w->ending) && (timeout < 0 || timeout > TICK_MS))
+			timeout = TICK_MS;
+		n = epoll_wait(w->epoll_fd, ready, 4, timeout);
+		for (int i = 0; i < n; i++) {
+			uint64_t rings;
+
+			if (ready[i].data.fd == w->inotify_fd)
+				read_events(fs);
+			else if (ready[i].data.fd == w->signal_fd)
+				on_signal(fs);
+			else if (read(w->ring_fd, &rings, sizeof(rings)) > 0)
+				hold_answer_interrupted(fs);
+		}
+		ticking = tick(fs);
+		if (w->ending) /* libfuse's loop waits without a timeout */
+			(void)pthread_kill(w->main_thread, SIGUSR1);
+	}
+	return NULL;
+}
+
+static void on_kick(int sig)
+{
+}
+
+static int watch_descriptor(struct watch *w, int fd)
+{
+	struct epoll_event e = {.events = EPOLLIN, .data.fd = fd};
+
+	return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
+}
+
+int watch_start(struct fs *fs)
+{
+	struct watch *w = &fs->watch;
+	struct sigaction kick = {.sa_handler = on_kick}; /* no SA_RESTART: it is to interrupt */
+	sigset_t signals;
+	int r;
+
+	pthread_mutex_init(&w->lock, NULL);
+	for (int b = 0; b < WATCH_BUCKETS; b++)
+		list_init(&w->by_wd[b]);
+	list_init(&w->timed);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGHUP);
+	sigaction(SIGUSR1, &kick, NULL);
+	w->main_thread = pthread_self();
+	w->ring_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	w->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	w->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (w->ring_fd < 0 || w->signal_fd < 0 || w->epoll_fd < 0)
+		return -errno;
+	if (w->inotify_fd < 0)
+		log_warn("no inotify (%s): looking every %d ms instead", strerror(errno), TICK_MS);
+	r = watch_descriptor(w, w->ring_fd);
+	if (r == 0)
+		r = watch_descriptor(w, w->signal_fd);
+	if (r == 0 && w->inotify_fd >= 0)
+		r = watch_descriptor(w, w->inotify_fd);
+	if (r == 0)
+		r = -pthread_create(&w->thread, NULL, watch_main, fs);
+	w->started = r == 0;
+	return r;
+}
+
+void watch_stop(struct fs *fs)
+{
+	struct watch *w = &fs->watch;
+
+	if (w->started) {
+		__atomic_store_n(&w->stop, true, __ATOMIC_RELEASE);
+		watch_ring(w);
+		pthread_join(w->thread, NULL);
+		w->started = false;
+	}
+	for (size_t i = 0; i < 4; i++) {
+		int *fd = (int *[]){&w->ring_fd, &w->signal_fd, &w->epoll_fd, &w->inotify_fd}[i];
+
+		if (*fd >= 0)
+			(void)close(steal_fd(fd)); /* nothing was written to them */
+	}
+	pthread_mutex_destroy(&w->lock);
+}

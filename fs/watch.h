@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The background thread: hears of growth (inotify on store files, armed only while somebody waits),
+ * answers interrupted and timed-out requests, and takes the signals that end the mount.
+ *
+ * Locks: the watch lock guards the map from watch descriptors to files, so that an event never
+ * meets a watch that is not in the map yet. It is taken alone or inside the files lock.
+ * A file is in the map only while it has references: file_put() disarms it first.
+ */
+#ifndef FS_WATCH_H
+#define FS_WATCH_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "common/list.h"
+
+struct file;
+struct fs;
+
+#define WATCH_BUCKETS 1024
+
+struct watch {
+	pthread_mutex_t lock;
+	struct list by_wd[WATCH_BUCKETS]; /* watch lock */
+	struct list timed;                /* files lock: files to look at every tick */
+	bool refused_said;                /* watch lock */
+	bool started, stop, ending;
+	int inotify_fd; /* -1: everything goes by time */
+	int ring_fd, signal_fd, epoll_fd;
+	pthread_t thread, main_thread;
+};
+
+/* Call with SIGINT, SIGTERM and SIGHUP blocked, before other threads start. Negative errno. */
+int watch_start(struct fs *fs);
+void watch_stop(struct fs *fs);
+/* Makes the thread look for interrupted requests. */
+void watch_ring(struct watch *w);
+
+/* The next change of the store file wakes f's waiters. */
+void watch_arm(struct fs *fs, struct file *f);
+void watch_disarm_locked(struct fs *fs, struct file *f);
+/* Looks at f every few milliseconds while it has waiters. */
+void watch_by_time(struct fs *fs, struct file *f);
+
+#endif

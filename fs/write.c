@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Changes of data that pass the daemon: all of them without passthrough; with it fallocate and
+ * copy_file_range. Each keeps file->unwritten true (holes.c) and wakes those who wait. Order: what
+ * a write skips is noted before its bytes can be seen, what it fills is forgotten afterwards.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "fs/creds.h"
+#include "fs/file.h"
+#include "fs/fs.h"
+#include "fs/holes.h"
+#include "fs/reply.h"
+
+/* Once a request is answered its handle may be closed: what comes after holds a reference. */
+static struct file *keep(struct fs *fs, struct file *f)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	return file_ref_locked(f);
+}
+
+static void wake_and_let_go(struct fs *fs, struct file *f)
+{
+	hold_wake(fs, f);
+	file_put(fs, f);
+}
+
+static struct handle *handle_of(const struct fuse_file_info *fi)
+{
+	return (struct handle *)(uintptr_t)fi->fh;
+}
+
+/* Bytes at offset are about to be written: what lies between the end and them is not. */
+static int writing(struct fs *fs, struct file *f, uint64_t offset)
+{
+	if (file_is_passthrough(f))
+		return 0; /* the store shows holes, and f->end is not kept */
+	SCOPED_LOCK(&fs->files_lock);
+	return offset > f->end ? ranges_add(&f->unwritten, f->end, offset) : 0;
+}
+
+static void written(struct fs *fs, struct file *f, uint64_t offset, uint64_t n)
+{
+	pthread_mutex_lock(&fs->files_lock);
+	(void)ranges_remove(&f->unwritten, offset, offset + n); /* -ENOMEM: held till the end */
+	if (offset + n > f->end)
+		f->end = offset + n;
+	pthread_mutex_unlock(&fs->files_lock);
+}
+
+static ssize_t write_at(
+	fuse_req_t req, struct file *f, const struct iovec *iov, off_t offset, int flags)
+{
+	struct creds creds = {0};
+	struct stat st;
+	bool set_id = fstat(f->fd_write, &st) == 0 && (st.st_mode & (S_ISUID | S_ISGID)) &&
+		      fuse_req_ctx(req)->uid != 0;
+	ssize_t n;
+
+	if (set_id)
+		creds_drop_fsetid(req, &creds);
+	n = pwritev2(f->fd_write, iov, 1, offset, flags);
+	n = n < 0 ? -errno : n;
+	creds_restore_fsetid(&creds);
+	return n;
+}
+
+static void write_memory(
+	fuse_req_t req, const void *data, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct file *f = handle_of(fi)->file;
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+	bool append = (fi->flags & O_APPEND) && !fi->writepage;
+	int flags = append ? RWF_APPEND : 0;
+	struct stat st;
+	ssize_t n = 0;
+
+	if ((fi->flags & O_SYNC) == O_SYNC)
+		flags |= RWF_SYNC;
+	else if (fi->flags & O_DSYNC)
+		flags |= RWF_DSYNC;
+	pthread_rwlock_rdlock(&f->io);
+	if (!append)
+		n = writing(fs, f, (uint64_t)offset);
+	if (n == 0)
+		n = write_at(req, f, &iov, offset, flags);
+	if (n > 0 && append && fstat(f->fd_write, &st) == 0)
+		written(fs, f, (uint64_t)st.st_size, 0);
+	else if (n > 0)
+		written(fs, f, (uint64_t)offset, (uint64_t)n);
+	pthread_rwlock_unlock(&f->io);
+	if (n < 0) {
+		reply_error(req, (int)n);
+		return;
+	}
+	keep(fs, f);
+	reply_written(req, (size_t)n);
+	wake_and_let_go(fs, f);
+}
+
+void write_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in, off_t offset,
+	struct fuse_file_info *fi)
+{
+	size_t size = fuse_buf_size(in);
+	autofree char *copy = NULL;
+
+	if (in->count == 1 && !(in->buf[0].flags & FUSE_BUF_IS_FD)) {
+		write_memory(req, in->buf[0].mem, size, offset, fi);
+		return;
+	}
+	copy = malloc(size);
+	if (!copy) {
+		reply_error(req, -ENOMEM);
+		return;
+	}
+	struct fuse_bufvec out = FUSE_BUFVEC_INIT(size);
+	out.buf[0].mem = copy;
+	ssize_t n = fuse_buf_copy(&out, in, 0);
+	if (n < 0)
+		reply_error(req, (int)n);
+	else
+		write_memory(req, copy, (size_t)n, offset, fi);
+}
+
+void write_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	int fd = file_fd(handle_of(fi)->file);
+
+	reply_error(req, (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0);
+}
+
+/* Notes the holes of [start, end) that fallocate is about to fill with blocks. */
+static int note_preallocation(
+	struct fs *fs, struct file *f, uint64_t start, uint64_t end, uint64_t size)
+{
+	int r = 0;
+
+	while (r == 0 && start < end && start < size) {
+		off_t hole = lseek(f->fd_write, (off_t)start, SEEK_HOLE), data;
+
+		if (hole < 0 || (uint64_t)hole >= end || (uint64_t)hole >= size)
+			break;
+		data = lseek(f->fd_write, hole, SEEK_DATA);
+		start = data < 0 || (uint64_t)data > size ? size : (uint64_t)data;
+		if (start > end)
+			start = end;
+		r = holes_preallocated(fs, f, (uint64_t)hole, start);
+	}
+	return r;
+}
+
+static int allocate(fuse_req_t req, struct file *f, int mode, uint64_t start, uint64_t end)
+{
+	struct fs *fs = fs_of(req);
+	const int moving = FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE;
+	struct creds creds = {0};
+	struct stat st;
+	uint64_t size;
+	int r = 0;
+
+	if (fstat(f->fd_write, &st) < 0)
+		return -errno;
+	size = (uint64_t)st.st_size;
+	if (!(mode & ~FALLOC_FL_KEEP_SIZE))
+		r = note_preallocation(fs, f, start, end, size);
+	if (r < 0)
+		return r;
+	creds_drop_fsetid(req, &creds);
+	if (fallocate(f->fd_write, mode, (off_t)start, (off_t)(end - start)) < 0)
+		r = -errno;
+	creds_restore_fsetid(&creds);
+	if (r < 0)
+		return r;
+	if (mode & moving)
+		file_cut(fs, f, start);
+	else if (mode & FALLOC_FL_PUNCH_HOLE)
+		r = 0; /* the store shows the hole */
+	else if (end > size && !(mode & FALLOC_FL_KEEP_SIZE))
+		r = holes_preallocated(fs, f, size, end);
+	pthread_mutex_lock(&fs->files_lock);
+	if (fstat(f->fd_write, &st) == 0)
+		f->end = (uint64_t)st.st_size;
+	pthread_mutex_unlock(&fs->files_lock);
+	return r;
+}
+
+void write_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+	struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct file *f = handle_of(fi)->file;
+	int r;
+
+	pthread_rwlock_wrlock(&f->io);
+	r = allocate(req, f, mode, (uint64_t)offset, (uint64_t)(offset + length));
+	pthread_rwlock_unlock(&f->io);
+	keep(fs, f);
+	reply_error(req, r);
+	wake_and_let_go(fs, f);
+}
+
+/* Whether a copy from h could stop at the live edge without anybody being told. */
+static bool may_end_early(struct fs *fs, const struct handle *h)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	return h->kind == HANDLE_FOLLOWER && h->file->state != FILE_COMPLETE;
+}
+
+void write_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in,
+	fuse_ino_t ino_out, off_t off_out, struct fuse_file_info *fi_out, size_t len, int flags)
+{
+	struct fs *fs = fs_of(req);
+	struct handle *in = handle_of(fi_in), *out = handle_of(fi_out);
+	struct file *f = out->file;
+	struct creds creds;
+	off_t from = off_in, to = off_out;
+	ssize_t n;
+
+	if (may_end_early(fs, in)) {
+		reply_error(req, -EINVAL); /* callers fall back to read(2), which waits */
+		return;
+	}
+	pthread_rwlock_rdlock(&f->io);
+	n = writing(fs, f, (uint64_t)off_out);
+	if (n == 0) {
+		creds_drop_fsetid(req, &creds);
+		n = copy_file_range(in->file->fd_read, &from, f->fd_write, &to, len, 0);
+		n = n < 0 ? -errno : n;
+		creds_restore_fsetid(&creds);
+	}
+	if (n > 0)
+		written(fs, f, (uint64_t)off_out, (uint64_t)n);
+	pthread_rwlock_unlock(&f->io);
+	if (n < 0) {
+		reply_error(req, (int)n);
+		return;
+	}
+	keep(fs, f);
+	reply_written(req, (size_t)n);
+	wake_and_let_go(fs, f);
+}
