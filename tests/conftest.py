@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures of the filesystem's tests.
+
+mount        a daemon in each mode (on, off, user); @pytest.mark.options("…") gives it options,
+             @pytest.mark.modes("on", …) restricts the modes
+make_mount   a factory for tests that need more than one, or another start
+helper       compiles tests/helpers/NAME.c and returns the program
+
+RWW_BUILD    the build folder (default: build)
+RWW_MODES    modes to run (default: on,off,user)
+RWW_NO_SKIP  1: a skip is a failure
+RWW_TEST_DIR where stores and mount points are made (default: the system's temporary folder)
+"""
+import functools
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+pytest.register_assert_rewrite("harness")
+
+from harness import mount as mounts  # noqa: E402
+from harness import procs, sandbox  # noqa: E402
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        return
+    scratch = tempfile.mkdtemp(prefix="rwwfs-dev-")
+    sandbox.enter(scratch)
+    config.add_cleanup(lambda: _remove_scratch(scratch))
+    if os.path.exists(mounts.BINARY) and mounts.is_sanitized():
+        procs.TIME_SCALE[0] = 5
+
+
+def _remove_scratch(scratch):
+    mounts.rescue("/dev/fuse")
+    mounts.rescue(scratch)
+    os.rmdir(scratch)
+
+
+def pytest_generate_tests(metafunc):
+    if "mode" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("modes")
+        wanted = os.environ.get("RWW_MODES", "on,off,user").split(",")
+        modes = [m for m in (marker.args if marker else mounts.MODES) if m in wanted]
+        metafunc.parametrize("mode", modes, indirect=True)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("RWW_NO_SKIP") == "1":
+        report.outcome = "failed"
+        report.longrepr = f"skipped although RWW_NO_SKIP=1: {report.longrepr}"
+    if report.failed and call.when == "call":
+        item.call_failed = True
+        report.sections.append(("daemons", procs.testimony()))
+
+
+@pytest.fixture(scope="session")
+def base():
+    """A folder for stores and mount points that unprivileged users can reach."""
+    path = tempfile.mkdtemp(prefix="rwwfs-test-", dir=os.environ.get("RWW_TEST_DIR"))
+    os.chmod(path, 0o755)
+    yield path
+    mounts.remove_tree(path)
+
+
+@functools.lru_cache(maxsize=None)
+def passthrough_refusal(base):
+    """Why this build or machine cannot do passthrough; empty when it can."""
+    probe = mounts.Mount(base, "off")
+    probe.options = []
+    try:
+        probe.start()
+        return "" if probe.passthrough else probe.ready["rest"].strip(" ()")
+    finally:
+        probe.destroy()
+
+
+@pytest.fixture
+def mode(request, base):
+    if request.param in ("on", "off") and os.geteuid() != 0:
+        pytest.skip("root: not running as root")
+    if request.param == "user" and os.geteuid() != 0:
+        pytest.skip("root: needed to become another user")
+    if request.param == "on" and passthrough_refusal(base):
+        pytest.skip(f"passthrough: {passthrough_refusal(base)}")
+    return request.param
+
+
+@pytest.fixture
+def make_mount(request, base):
+    made = []
+
+    def make(mode="off", options="", start=True, **kwargs):
+        mount = mounts.Mount(base, mode, options, **kwargs)
+        made.append(mount)
+        return mount.start() if start else mount
+
+    yield make
+    problems = []
+    for mount in reversed(made):
+        if getattr(request.node, "call_failed", False) or mount.failed:
+            mount.destroy()
+            continue
+        try:
+            mount.stop()
+        except BaseException as e:
+            problems.append(e)
+    for mount in made:
+        if mount.store.startswith(mount.base):
+            mounts.remove_tree(mount.base)
+    if problems:
+        raise problems[0]
+
+
+@pytest.fixture
+def mount(request, mode, make_mount):
+    marker = request.node.get_closest_marker("options")
+    return make_mount(mode, ",".join(marker.args) if marker else "")
+
+
+@pytest.fixture(scope="session")
+def helper(base):
+    """Compile tests/helpers/NAME.c once."""
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "helpers")
+
+    @functools.lru_cache(maxsize=None)
+    def build(name):
+        program = os.path.join(base, name)
+        subprocess.run([*shlex.split(os.environ.get("CC", "cc")), "-O2", "-g", "-Wall", "-Wextra",
+                        "-Werror", "-D_GNU_SOURCE", "-pthread", "-o", program,
+                        os.path.join(folder, name + ".c")], check=True, timeout=60)
+        os.chmod(program, 0o755)
+        return program
+
+    return build

@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: MIT
+"""Holes, preallocation and truncation under a follower."""
+import errno
+import os
+import random
+
+import pytest
+
+from harness.data import (BLOCK, COLLAPSE_RANGE, KEEP_SIZE, PUNCH_HOLE, fallocate, pattern)
+
+pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
+
+
+def follow(reader, wanted):
+    """Read until as many bytes came; fewer mean that the file ended."""
+    got = b""
+    while len(got) < wanted:
+        part = reader.read(wanted - len(got))
+        if not part:
+            break
+        got += part
+    return got
+
+
+def test_a_file_extended_by_ftruncate_is_held(mount):
+    writer = mount.writer("f")
+    writer.truncate(100_000)
+    reader = mount.reader("f")
+    held = reader.begin_read().wait_held().stays_held()
+    assert mount.stat("f").st_size == 100_000
+    writer.close()
+    assert follow_from(held.result(), reader, 100_000) == bytes(100_000)
+    assert reader.read() == b""
+
+
+def follow_from(first, reader, wanted):
+    return first + follow(reader, wanted - len(first))
+
+
+def test_written_bytes_before_a_hole_are_delivered_but_for_a_block(mount):
+    writer = mount.writer("f")
+    writer.write(pattern(3 * BLOCK))
+    writer.truncate(20 * BLOCK)
+    reader = mount.reader("f")
+    got = follow(reader, 2 * BLOCK)
+    assert got == pattern(2 * BLOCK)
+    held = reader.begin_pread(BLOCK, 3 * BLOCK).wait_held()
+    writer.pwrite(pattern(17 * BLOCK, 5), 3 * BLOCK)
+    assert held.result() == pattern(BLOCK, 5)
+    assert follow(reader, 18 * BLOCK) == pattern(3 * BLOCK)[2 * BLOCK:] + pattern(17 * BLOCK, 5)
+    reader.begin_read().wait_held()
+
+
+def test_a_write_beyond_the_end_does_not_release_the_hole(mount):
+    writer = mount.writer("f")
+    reader = mount.reader("f")
+    held = reader.begin_read().wait_held()
+    writer.pwrite(b"end", 1 << 20)
+    held.stays_held()
+    data = pattern(1 << 20) + b"end"
+    for offset in range(0, 1 << 20, 64 << 10):
+        writer.pwrite(data[offset:offset + (64 << 10)], offset)
+    assert follow_from(held.result(), reader, len(data)) == data
+    held = reader.begin_read().wait_held()
+    writer.close()
+    assert held.result() == b""
+
+
+def test_the_partly_written_block_before_a_hole_is_not_padded(mount):
+    writer = mount.writer("f")
+    writer.write(b"x" * 100)
+    reader = mount.reader("f")
+    assert reader.read() == b"x" * 100
+    held = reader.begin_read(10_000).wait_held()
+    writer.pwrite(b"y" * 100, 10 * BLOCK)
+    held.stays_held()
+    writer.pwrite(b"z" * (10 * BLOCK - 100), 100)
+    rest = b"z" * (10 * BLOCK - 100) + b"y" * 100
+    assert follow_from(held.result(), reader, len(rest)) == rest
+
+
+def test_a_partly_written_block_before_a_hole_comes_with_completion(mount):
+    writer = mount.writer("f")
+    writer.write(b"x" * 100)
+    writer.pwrite(b"y" * 100, 10 * BLOCK)
+    reader = mount.reader("f")
+    whole = b"x" * 100 + bytes(10 * BLOCK - 100) + b"y" * 100
+    pending = reader.begin(follow_fd, len(whole)).wait_blocked("read")
+    writer.close()
+    assert pending.result() == whole
+    assert reader.read() == b""
+
+
+def test_hole_at_completion_reads_as_zeros(mount):
+    writer = mount.writer("f")
+    writer.pwrite(b"end", 50_000)
+    reader = mount.reader("f")
+    held = reader.begin_read().wait_held()
+    writer.close()
+    assert follow_from(held.result(), reader, 50_003) == bytes(50_000) + b"end"
+    assert reader.read() == b""
+    assert mount.reader("f").read_all() == bytes(50_000) + b"end"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blocks_written_in_any_order_arrive_in_order(mount, seed):
+    """As a download in parallel pieces does it."""
+    size = 60 * BLOCK + 123
+    data = pattern(size, seed)
+    order = list(range(0, size, BLOCK))
+    random.Random(seed).shuffle(order)
+    writer = mount.writer("f")
+    writer.truncate(size)
+    reader = mount.reader("f")
+    pending = reader.begin(follow_fd, size)
+    for offset in order:
+        writer.pwrite(data[offset:offset + BLOCK], offset)
+    writer.close()
+    got = pending.result()
+    assert got == data, f"seed {seed}: first difference at {first_difference(got, data)}"
+
+
+def follow_fd(fd, wanted):
+    parts = []
+    while wanted > 0:
+        part = os.read(fd, min(wanted, 10_000))
+        if not part:
+            break
+        parts.append(part)
+        wanted -= len(part)
+    return b"".join(parts)
+
+
+def first_difference(a, b):
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+
+
+def test_a_preallocated_region_is_held_until_written(mount):
+    writer = mount.writer("f")
+    writer.call(fallocate, 0, 0, 64 * BLOCK)
+    assert mount.stat("f").st_size == 64 * BLOCK
+    reader = mount.reader("f")
+    held = reader.begin_read().wait_held().stays_held()
+    data = pattern(64 * BLOCK)
+    for offset in range(0, 64 * BLOCK, 8 * BLOCK):
+        writer.pwrite(data[offset:offset + 8 * BLOCK], offset)
+    assert follow_from(held.result(), reader, len(data)) == data
+    held = reader.begin_read().wait_held()
+    writer.close()
+    assert held.result() == b""
+
+
+def test_a_preallocated_region_that_was_looked_at_is_still_held(mount):
+    """Pages that were merely read count as data for SEEK_DATA."""
+    writer = mount.writer("f", os.O_RDWR | os.O_CREAT)
+    writer.call(fallocate, 0, 0, 64 * BLOCK)
+    assert writer.pread(64 * BLOCK, 0) == bytes(64 * BLOCK)
+    with open(mount.stored("f"), "rb") as f:
+        assert f.read() == bytes(64 * BLOCK)
+    reader = mount.reader("f")
+    held = reader.begin_read().wait_held().stays_held()
+    with open(mount.stored("f"), "rb") as f:
+        f.read()
+    held.stays_held()
+    writer.pwrite(pattern(32 * BLOCK), 0)
+    got = follow_from(held.result(), reader, 31 * BLOCK)
+    assert got == pattern(31 * BLOCK)
+    held = reader.begin_pread(10, 40 * BLOCK).wait_held()
+    writer.close()
+    assert held.result() == bytes(10)
+
+
+def test_preallocation_before_the_follower_opens_and_partial_writes(mount):
+    writer = mount.writer("f")
+    writer.call(fallocate, 0, 0, 256 * BLOCK)
+    writer.write(pattern(10 * BLOCK))
+    reader = mount.reader("f")
+    assert follow(reader, 9 * BLOCK) == pattern(9 * BLOCK)
+    held = reader.begin_pread(10, 10 * BLOCK).wait_held()
+    writer.write(pattern(2 * BLOCK, 7))
+    assert held.result() == pattern(10, 7)
+    writer.truncate(12 * BLOCK)
+    writer.close()
+    assert follow(reader, 3 * BLOCK) == pattern(10 * BLOCK)[9 * BLOCK:] + pattern(2 * BLOCK, 7)
+    assert reader.read() == b""
+
+
+def test_preallocation_completed_unwritten_is_zeros(mount):
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    writer.call(fallocate, 0, 0, 10 * BLOCK)
+    reader = mount.reader("f")
+    writer.close()
+    assert follow(reader, 10 * BLOCK) == b"hello" + bytes(10 * BLOCK - 5)
+    assert reader.read() == b""
+
+
+def test_preallocation_beyond_the_end_changes_nothing(mount):
+    writer = mount.writer("f")
+    writer.call(fallocate, KEEP_SIZE, 0, 64 * BLOCK)
+    reader = mount.reader("f")
+    held = reader.begin_read().wait_held()
+    writer.write(b"hello")
+    assert held.result() == b"hello"
+    held = reader.begin_read().wait_held()
+    writer.write(pattern(5 * BLOCK))
+    assert follow_from(held.result(), reader, 5 * BLOCK) == pattern(5 * BLOCK)
+    held = reader.begin_read().wait_held()
+    writer.close()
+    assert held.result() == b""
+
+
+def test_a_punched_hole_is_held_until_completion(mount):
+    writer = mount.writer("f")
+    writer.write(pattern(16 * BLOCK))
+    reader = mount.reader("f")
+    writer.call(fallocate, PUNCH_HOLE | KEEP_SIZE, 4 * BLOCK, 4 * BLOCK)
+    assert follow(reader, 3 * BLOCK) == pattern(3 * BLOCK)
+    held = reader.begin_pread(100, 5 * BLOCK).wait_held()
+    assert reader_of(mount).pread(100, 9 * BLOCK) == pattern(16 * BLOCK)[9 * BLOCK:][:100]
+    writer.close()
+    assert held.result() == bytes(100)
+    expected = pattern(4 * BLOCK) + bytes(4 * BLOCK) + pattern(16 * BLOCK)[8 * BLOCK:]
+    assert follow(reader, 13 * BLOCK) == expected[3 * BLOCK:]
+
+
+def reader_of(mount):
+    return mount.reader("f")
+
+
+def test_a_punched_hole_that_is_written_again(mount):
+    writer = mount.writer("f")
+    writer.write(pattern(16 * BLOCK))
+    writer.call(fallocate, PUNCH_HOLE | KEEP_SIZE, 4 * BLOCK, 4 * BLOCK)
+    held = mount.reader("f").begin_pread(100, 5 * BLOCK).wait_held()
+    writer.pwrite(pattern(4 * BLOCK, 9), 4 * BLOCK)
+    assert held.result() == pattern(4 * BLOCK, 9)[BLOCK:][:100]
+
+
+def test_rearranged_files_end_as_in_the_store(mount):
+    writer = mount.writer("f")
+    writer.write(pattern(16 * BLOCK))
+    err = writer.errno(fallocate, COLLAPSE_RANGE, 4 * BLOCK, 4 * BLOCK)
+    if err in (errno.EOPNOTSUPP, errno.ENOSYS):
+        pytest.skip("fallocate: the store has no COLLAPSE_RANGE")
+    assert err == 0
+    writer.close()
+    expected = pattern(4 * BLOCK) + pattern(16 * BLOCK)[8 * BLOCK:]
+    assert mount.stored_bytes("f") == expected
+    assert mount.reader("f").read_all() == expected
+
+
+# -- truncation
+
+
+@pytest.fixture
+def follower(mount):
+    """(mount, writer, reader that has read all of 8192 bytes)."""
+    writer = mount.writer("f")
+    writer.write(pattern(8192))
+    reader = mount.reader("f")
+    assert follow(reader, 8192) == pattern(8192)
+    return mount, writer, reader
+
+
+def test_truncation_below_a_held_read_is_an_error(follower):
+    _, writer, reader = follower
+    held = reader.begin_read().wait_held()
+    writer.truncate(4096)
+    assert held.errno() == errno.EIO
+
+
+def test_truncation_below_a_follower_fails_its_next_read(follower):
+    _, writer, reader = follower
+    writer.truncate(4096)
+    assert reader.errno(os.read, 100) == errno.EIO
+
+
+def test_no_seamless_continuation_after_truncation(follower):
+    mount, writer, reader = follower
+    writer.truncate(4096)
+    writer.pwrite(pattern(20_000, 3), 4096)
+    assert reader.errno(os.read, 100) == errno.EIO
+    assert reader.errno(os.read, 100) == errno.EIO
+    fresh = mount.reader("f")
+    assert follow(fresh, 24_096) == pattern(4096) + pattern(20_000, 3)
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "not held"])
+def test_a_file_that_starts_over(follower, held):
+    mount, writer, reader = follower
+    pending = reader.begin_read().wait_held() if held else None
+    again = mount.open("f", os.O_WRONLY | os.O_TRUNC)
+    if held:
+        assert pending.errno() == errno.EIO
+    again.write(pattern(20_000, 3))
+    assert reader.errno(os.read, 100) == errno.EIO
+    again.close()
+    writer.close()
+    assert reader.errno(os.read, 100) == errno.EIO
+    assert mount.reader("f").read_all() == pattern(20_000, 3)
+
+
+def test_truncation_by_name(follower):
+    mount, _, reader = follower
+    held = reader.begin_read().wait_held()
+    mount.agent().call(os.truncate, mount.path("f"), 0)
+    assert held.errno() == errno.EIO
+
+
+def test_truncation_after_completion(follower):
+    mount, writer, reader = follower
+    writer.close()
+    assert reader.read() == b""
+    mount.agent().call(os.truncate, mount.path("f"), 100)
+    assert reader.errno(os.read, 100) == errno.EIO
+
+
+def test_truncation_above_a_follower(mount):
+    writer = mount.writer("f")
+    writer.write(pattern(8192))
+    reader = mount.reader("f")
+    assert follow(reader, 4096) == pattern(4096)
+    writer.truncate(6000)
+    assert follow(reader, 1904) == pattern(8192)[4096:6000]
+    held = reader.begin_read().wait_held()
+    writer.truncate(6000)
+    held.stays_held()
+    writer.seek(6000)
+    writer.write(b"more")
+    assert held.result() == b"more"
+
+
+def test_truncation_to_the_followers_offset(follower):
+    _, writer, reader = follower
+    held = reader.begin_read().wait_held()
+    writer.truncate(8192)
+    held.stays_held()
+    writer.write(b"more")
+    assert held.result() == b"more"
+
+
+def test_truncation_of_a_complete_file_is_plain(mount):
+    mount.write_file("f", pattern(8192))
+    reader = mount.reader("f")
+    assert reader.read(6000) == pattern(6000)
+    mount.agent().call(os.truncate, mount.path("f"), 100)
+    assert reader.read() == b""
+    assert reader.pread(1000, 0) == pattern(100)

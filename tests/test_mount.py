@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: MIT
+"""Starting, readiness, and the ways to mount and to end."""
+import errno
+import os
+import platform
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness import mount as mounts
+from harness import procs, sandbox
+from harness.agent import read_file, write_file
+from harness.mount import BINARY, NOBODY, mount_entry
+
+pytestmark = [pytest.mark.sysfuse]
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root: not running as root")
+
+
+def follows(mount):
+    """The mount does what it is for."""
+    writer = mount.writer("growing")
+    writer.write(b"hello")
+    reader = mount.reader("growing")
+    assert reader.read() == b"hello"
+    held = reader.begin_read().wait_held()
+    writer.close()
+    assert held.result() == b""
+
+
+# -- starting
+
+
+@pytest.mark.sanitize
+def test_the_start_up_line_says_what_was_negotiated(mount, mode):
+    ready = [x for x in mount.log().splitlines() if x.startswith("rwwfs: ready:")]
+    assert len(ready) == 1
+    assert mount.ready["store"] == mount.store and mount.ready["mnt"] == mount.mnt
+    assert mount.passthrough == (mode == "on")
+    rest = mount.ready["rest"]
+    assert re.match(r" \(.+\)", rest), "why, or how"
+    assert platform.release().split("-")[0] in rest
+    assert re.search(r"libfuse 3\.\d+", rest)
+    assert "hold=read" in rest
+
+
+@pytest.mark.sanitize
+@pytest.mark.options("hold=open")
+def test_the_start_up_line_tells_the_holding(mount):
+    assert "hold=open" in mount.ready["rest"]
+
+
+def test_the_pidfile_names_the_daemon(mount):
+    assert mount.pid == mount.process.pid
+    with open(mount.pidfile) as f:
+        assert f.read() == f"{mount.pid}\n"
+
+
+def test_nothing_that_was_in_the_store_is_hidden(mount, make_mount):
+    mount.write_file("f", b"hello")
+    assert mount.stored_bytes("f") == b"hello"
+    with open(mount.stored("g"), "w") as f:
+        f.write("put into the store")
+    os.chmod(mount.stored("g"), 0o644)
+    assert mount.reader("g").read_all() == b"put into the store"
+    assert sorted(mount.probe.call(os.listdir, mount.mnt)) == ["f", "g"]
+
+
+def test_mount_options(mount, mode):
+    _, fstype, source, options = mount_entry(mount.mnt)
+    assert fstype == "fuse.rwwfs"
+    assert source == mount.store
+    options = options.split(",")
+    assert {"nosuid", "nodev", "default_permissions"} <= set(options)
+    assert ("allow_other" in options) == (mode != "user")
+
+
+@needs_root
+def test_roots_mount_is_for_everybody_but_not_more(make_mount):
+    mount = make_mount("off")
+    mount.write_file("open", b"hello")
+    mount.write_file("secret", b"hello")
+    os.chmod(mount.stored("secret"), 0o600)
+    user = mount.agent(uid=NOBODY)
+    assert user.call(read_file, mount.path("open")) == b"hello"
+    assert user.errno(os.open, mount.path("secret"), os.O_RDONLY) == errno.EACCES
+    assert user.errno(write_file, mount.path("new"), b"x") == errno.EACCES
+    assert user.errno(os.unlink, mount.path("open")) == errno.EACCES
+
+
+@pytest.mark.modes("off", "user")
+def test_without_f_it_returns_when_ready(mode, make_mount):
+    mount = make_mount(mode, background=True)
+    assert mount.process.pid == mount.pid
+    assert os.getsid(mount.pid) == mount.pid or os.getsid(mount.pid) != os.getsid(0)
+    assert os.readlink(f"/proc/{mount.pid}/cwd") == "/"
+    follows(mount)
+
+
+@needs_root
+def test_without_f_it_lets_go_of_its_callers_pipes(base):
+    """A script that captures the output is not kept waiting by the daemon."""
+    mount = mounts.Mount(base, "off", background=True)
+    try:
+        procs.become_subreaper()
+        done = subprocess.run(mount.argv(), capture_output=True, timeout=procs.seconds(10))
+        assert done.returncode == 0
+        assert b"ready" in done.stderr
+        with open(mount.pidfile) as f:
+            pid = int(f.read())
+        assert mount_entry(mount.mnt)
+        procs.kill(pid, signal.SIGTERM)
+        assert procs.wait_exit(pid, 5, "rwwfs") == 0
+    finally:
+        mount.destroy()
+
+
+@needs_root
+def test_debug_mode_stays_in_the_foreground_and_talks(base):
+    mount = mounts.Mount(base, "off")
+    argv = [a if a != "-f" else "-d" for a in mount.argv()]
+    mount.argv = lambda: argv
+    try:
+        mount.start()
+        before = len(mount.log())
+        mount.stat()
+        mount.probe.call(os.listdir, mount.mnt)
+        procs.wait_until(lambda: len(mount.log()) > before, "debug output")
+        mount.end_users()
+        mount.unmount()
+        assert mount.wait() == 0
+    finally:
+        mount.destroy()
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help(flag):
+    done = subprocess.run([BINARY, flag], capture_output=True, text=True, timeout=10)
+    assert done.returncode == 0
+    for word in ("STORE", "MOUNTPOINT", "hold=", "passthrough=", "nonblock=", "hold_timeout="):
+        assert word in done.stdout
+    assert not done.stderr
+
+
+@pytest.mark.parametrize("flag", ["-V", "--version"])
+def test_version(flag):
+    done = subprocess.run([BINARY, flag], capture_output=True, text=True, timeout=10)
+    assert done.returncode == 0
+    assert re.search(r"rwwfs .*\d+\.\d+\.\d+", done.stdout)
+
+
+@pytest.mark.sanitize
+@pytest.mark.options("ro")
+def test_read_only(mount):
+    with open(mount.stored("f"), "w") as f:
+        f.write("hello")
+    os.chmod(mount.stored("f"), 0o666)
+    user = mount.agent()
+    assert user.call(read_file, mount.path("f")) == b"hello"
+    assert user.errno(os.open, mount.path("f"), os.O_WRONLY) == errno.EROFS
+    assert user.errno(os.unlink, mount.path("f")) == errno.EROFS
+    assert user.errno(os.mkdir, mount.path("d")) == errno.EROFS
+
+
+@pytest.mark.options("noatime", "noexec")
+def test_usual_mount_options_are_passed_on(mount):
+    options = mount_entry(mount.mnt)[3].split(",")
+    assert "noexec" in options and "noatime" in options
+
+
+@needs_root
+def test_options_given_separately(base, make_mount):
+    mount = make_mount("off", start=False)
+    argv = [BINARY, mount.store, mount.mnt, "-f", "-o", "passthrough=off", "-ohold=none",
+            "-o", f"pidfile={mount.pidfile},nonblock=hold"]
+    mount.argv = lambda: argv
+    mount.start()
+    assert "hold=none" in mount.ready["rest"]
+
+
+@needs_root
+def test_relative_paths(base, make_mount):
+    mount = make_mount("off", start=False)
+    argv = ["sh", "-c", f"cd {mount.base} && exec {BINARY} -f -o passthrough=off,"
+            f"pidfile=run/pid store mnt"]
+    mount.argv = lambda: argv
+    mount.start()
+    follows(mount)
+
+
+# -- over itself
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
+def test_over_itself(mode, make_mount, background):
+    mount = make_mount(mode, start=False, over_itself=True, background=background)
+    for name in ("before",):
+        path = os.path.join(mount.store, name)
+        with open(path, "w") as f:
+            f.write("was there")
+        os.chmod(path, 0o644)
+    mount.start()
+    assert mount.reader("before").read_all() == b"was there"
+    follows(mount)
+    mount.write_file("after", b"written through the mount")
+    mount.end_users()
+    mount.unmount()
+    assert mount.wait() == 0
+    assert mount.stored_bytes("after") == b"written through the mount"
+    assert mount.stored_bytes("growing") == b"hello"
+
+
+# -- mount(8)
+
+
+@pytest.fixture
+def mount_helper():
+    """/sbin/mount.rwwfs, in this namespace only."""
+    scratch = os.path.join("/dev/shm", f"rwwfs-sbin-{os.getpid()}")
+    for name in ("upper", "work"):
+        os.makedirs(os.path.join(scratch, name))
+    os.symlink(BINARY, os.path.join(scratch, "upper", "mount.rwwfs"))
+    sbin = os.path.realpath("/sbin")
+    sandbox.mount("overlay", sbin, "overlay", 0,
+                  f"lowerdir={sbin},upperdir={scratch}/upper,workdir={scratch}/work")
+    yield
+    sandbox.umount(sbin, sandbox.MNT_DETACH)
+    mounts.remove_tree(scratch)
+
+
+def run_mount(make_mount, argv_of, passthrough="auto"):
+    """Mount by a command that goes into the background; the Mount to look at and to end."""
+    mount = make_mount("off", start=False, background=True)
+    options = f"passthrough={passthrough},pidfile={mount.pidfile}"
+    env = {**os.environ, "PATH": os.path.dirname(BINARY) + ":" + os.environ["PATH"]}
+    argv = argv_of(mount, options)
+    mount.argv = lambda: argv
+    mount.environment = lambda: env
+    return mount.start()
+
+
+@needs_root
+def test_mount_t_fuse_rwwfs(make_mount):
+    mount = run_mount(make_mount, lambda m, o: ["mount", "-t", "fuse.rwwfs", "-o", o, m.store, m.mnt])
+    follows(mount)
+    subprocess.run(["umount", mount.mnt], check=True, timeout=10)
+    assert mount.wait() == 0
+
+
+@needs_root
+def test_mount_t_rwwfs(make_mount, mount_helper):
+    mount = run_mount(make_mount, lambda m, o: ["mount", "-t", "rwwfs", "-o", o, m.store, m.mnt])
+    follows(mount)
+    subprocess.run(["umount", mount.mnt], check=True, timeout=10)
+    assert mount.wait() == 0
+
+
+@needs_root
+@pytest.mark.parametrize("fstype", ["rwwfs", "fuse.rwwfs"])
+def test_fstab(make_mount, mount_helper, fstype):
+    def argv(m, o):
+        fstab = os.path.join(m.base, "fstab")
+        with open(fstab, "w") as f:
+            f.write(f"{m.store} {m.mnt} {fstype} "
+                    f"defaults,noauto,nofail,_netdev,noatime,x-systemd.automount,{o} 0 0\n")
+        return ["mount", "-T", fstab, m.mnt]
+
+    mount = run_mount(make_mount, argv)
+    assert "noatime" in mount_entry(mount.mnt)[3].split(",")
+    follows(mount)
+
+
+# -- ending
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_end_it_cleanly(mount, signum):
+    mount.write_file("f", b"hello")
+    mount.end_users()
+    mount.kill(signum)
+    assert mount.wait() == 0
+    assert mount_entry(mount.mnt) is None
+    assert mount.stored_bytes("f") == b"hello"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_it_with_files_open(mount, signum):
+    """Held reads fail, writers are cut off, nothing hangs."""
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    held = reader.begin_read().wait_held()
+    started = time.monotonic()
+    mount.kill(signum)
+    assert held.errno() not in (0, errno.EINTR)
+    assert mount.wait() == 0
+    assert time.monotonic() - started < procs.seconds(2)
+    assert mount_entry(mount.mnt) is None
+    assert mount.stored_bytes("f") == b"hello"
+
+
+def test_umount(mount):
+    mount.end_users()
+    mount.unmount()
+    assert mount.wait() == 0
+
+
+@needs_root
+def test_fusermount3_by_root(make_mount):
+    mount = make_mount("off")
+    subprocess.run(["fusermount3", "-u", mount.mnt], check=True, timeout=10)
+    assert mount.wait() == 0
+
+
+def test_a_busy_mount_is_not_unmounted(mount, mode):
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    reader = mount.reader("f")
+    reader.read()
+    held = reader.begin_read().wait_held()
+    if mode == "user":
+        busy = subprocess.run(["fusermount3", "-u", mount.mnt], capture_output=True, timeout=10,
+                              **mount.identity())
+        assert busy.returncode != 0
+    else:
+        assert procs.errno_of(sandbox.umount, mount.mnt) == errno.EBUSY
+    writer.write(b"!")
+    assert held.result() == b"!"
+
+
+@needs_root
+def test_lazy_unmount_lets_the_last_users_finish(mount):
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    held = reader.begin_read().wait_blocked("read")
+    agents, mount.agents = mount.agents, []
+    sandbox.umount(mount.mnt, sandbox.MNT_DETACH)
+    writer.write(b" world")
+    assert held.result() == b" world"
+    held = reader.begin_read().wait_blocked("read")
+    writer.close()
+    assert held.result() == b""
+    for agent in agents:
+        agent.end()
+    assert mount.wait() == 0
+
+
+def test_mounted_again_and_again(mode, make_mount):
+    first = make_mount(mode)
+    for i in range(3):
+        mount = make_mount(mode, store=first.store) if i else first
+        follows(mount)
+        mount.end_users()
+        mount.unmount()
+        assert mount.wait() == 0
+        assert not os.path.ismount(mount.mnt)
