@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One line per request, in the combined format of Apache and nginx or as a JSON object. Any
+ * thread: a line is one write(2) to an append-only descriptor. accesslog_reopen() may run
+ * beside writers.
+ */
+#ifndef HTTPD_ACCESSLOG_H
+#define HTTPD_ACCESSLOG_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "httpd/options.h"
+
+struct accesslog {
+	const char *file; /* NULL: no log; "-": stdout */
+	enum options_format format;
+	int fd;
+};
+
+/* Strings may be NULL, and hold whatever a client sent. */
+struct accesslog_entry {
+	const char *address, *user, *method, *target, *version, *referer, *agent;
+	const char *outcome; /* "ok", "aborted", "client gone" ... */
+	unsigned status;
+	uint64_t bytes, milliseconds;
+	time_t when;
+};
+
+/* -errno, logged. */
+int accesslog_open(struct accesslog *log, const char *file, enum options_format format);
+int accesslog_reopen(struct accesslog *log);
+void accesslog_close(struct accesslog *log);
+
+void accesslog_write(struct accesslog *log, const struct accesslog_entry *entry);
+
+/* The line, its '\n' included, cut to size. Pure. */
+size_t accesslog_format(
+	enum options_format format, const struct accesslog_entry *entry, char *buf, size_t size);
+
+#endif

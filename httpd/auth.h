@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who may do what: Basic credentials against a password file, bearer tokens against a list.
+ * Password hashes are slow on purpose, so the latest accepted credentials are remembered, as a
+ * keyed digest. Any thread; one lock inside.
+ */
+#ifndef HTTPD_AUTH_H
+#define HTTPD_AUTH_H
+
+#include <stdbool.h>
+
+#include "httpd/options.h"
+
+struct auth;
+
+/* Loads what the options name. *ret is NULL when they name nothing. -errno, logged. */
+int auth_load(const struct options *o, struct auth **ret);
+void auth_free(struct auth *a);
+
+enum auth_result { AUTH_OK, AUTH_MISSING, AUTH_WRONG };
+
+/* header: the value of Authorization, NULL when absent. *ret_user is allocated, and may be NULL
+ * (a token, or out of memory). */
+enum auth_result auth_check(struct auth *a, const char *header, char **ret_user);
+
+#endif

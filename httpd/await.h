@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* How long a request may be held, and waiting for a name that does not exist yet. */
+#ifndef HTTPD_AWAIT_H
+#define HTTPD_AWAIT_H
+
+#include "httpd/request.h"
+
+/* Sets rq->wait_until_ms from Prefer: wait and --hold-timeout; true when the client asked. */
+bool await_limit(struct request *rq);
+bool await_is_over(const struct request *rq);
+
+/* Follows live (a reference that is taken over) instead of what rq followed before. */
+void request_follow(struct request *rq, struct live *live);
+
+/* Until rq->name exists. 0 with rq->resource open, 1 when held, or negative errno: -ENOENT when
+ * the time is over, -ECONNABORTED when the client left. */
+int await_name(struct request *rq);
+
+#endif

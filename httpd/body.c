@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/body.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "httpd/client.h"
+#include "httpd/server.h"
+#include "httpd/text.h"
+
+#define SMALL     32768 /* header and body in one send beat sendfile up to about here */
+#define BLOCK     65536
+#define DRAIN_MS  20  /* between looks at the socket before a reset */
+#define DRAIN_MAX 500 /* looks: ten seconds */
+
+/* -- one part of a complete file -------------------------------------------------------------- */
+
+static bool read_fully(int fd, char *buf, size_t size, uint64_t offset)
+{
+	while (size) {
+		ssize_t n = pread(fd, buf, size, (off_t)offset);
+
+		if (n <= 0)
+			return false;
+		buf += n;
+		size -= (size_t)n;
+		offset += (uint64_t)n;
+	}
+	return true;
+}
+
+static struct MHD_Response *small_body(struct request *rq, uint64_t first, size_t length)
+{
+	autofree char *data = malloc(length ? length : 1);
+	struct MHD_Response *r;
+
+	if (!data || !read_fully(rq->resource.fd, data, length, first))
+		return NULL;
+	r = MHD_create_response_from_buffer(length, data, MHD_RESPMEM_MUST_FREE);
+	if (r)
+		(void)steal_ptr(&data);
+	return r;
+}
+
+struct MHD_Response *body_of_file(struct request *rq, uint64_t first, uint64_t length)
+{
+	struct MHD_Response *r;
+
+	rq->body_bytes = length;
+	if (length <= SMALL && !request_is_head(rq))
+		return small_body(rq, first, (size_t)length);
+	r = MHD_create_response_from_fd_at_offset64(length, rq->resource.fd, first);
+	if (r)
+		(void)steal_fd(&rq->resource.fd);
+	return r;
+}
+
+/* -- several parts ---------------------------------------------------------------------------- */
+
+struct parts_body {
+	int fd; /* the request's */
+	size_t count;
+	struct range part[RANGE_MAX];
+	struct text header[RANGE_MAX + 1]; /* before each part, and after the last */
+	char block[BLOCK];
+};
+
+static void parts_free(void *cls)
+{
+	struct parts_body *b = cls;
+
+	for (size_t i = 0; i <= b->count; i++)
+		text_free(&b->header[i]);
+	free(b);
+}
+
+static ssize_t copy_text(const struct text *t, uint64_t at, char *buf, size_t max)
+{
+	size_t n = t->len - (size_t)at;
+
+	n = n < max ? n : max;
+	memcpy(buf, t->data + at, n);
+	return (ssize_t)n;
+}
+
+static ssize_t parts_read(void *cls, uint64_t pos, char *buf, size_t max)
+{
+	struct parts_body *b = cls;
+
+	for (size_t i = 0; i <= b->count; i++) {
+		uint64_t length = i < b->count ? b->part[i].last - b->part[i].first + 1 : 0;
+
+		if (pos < b->header[i].len)
+			return copy_text(&b->header[i], pos, buf, max);
+		pos -= b->header[i].len;
+		if (pos < length) {
+			uint64_t left = length - pos;
+			ssize_t n = pread(b->fd, buf, left < max ? (size_t)left : max,
+				(off_t)(b->part[i].first + pos));
+
+			return n > 0 ? n : MHD_CONTENT_READER_END_WITH_ERROR;
+		}
+		pos -= length;
+	}
+	return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+static uint64_t parts_fill(struct parts_body *b, const struct range_parts *parts, uint64_t size,
+	const char *type, const char *boundary)
+{
+	uint64_t total = 0;
+
+	b->count = parts->count;
+	for (size_t i = 0; i < b->count; i++) {
+		const struct range *r = &parts->part[i];
+
+		b->part[i] = *r;
+		text_printf(&b->header[i],
+			"%s--%s\r\nContent-Type: %s\r\nContent-Range: bytes %" PRIu64 "-%" PRIu64
+			"/%" PRIu64 "\r\n\r\n",
+			i ? "\r\n" : "", boundary, type, r->first, r->last, size);
+		total += b->header[i].len + r->last - r->first + 1;
+	}
+	text_printf(&b->header[b->count], "\r\n--%s--\r\n", boundary);
+	return total + b->header[b->count].len;
+}
+
+static bool parts_are_whole(const struct parts_body *b)
+{
+	for (size_t i = 0; i <= b->count; i++)
+		if (b->header[i].failed || !b->header[i].len)
+			return false;
+	return true;
+}
+
+struct MHD_Response *body_of_parts(struct request *rq, const struct range_parts *parts,
+	uint64_t size, const char *type, const char *boundary)
+{
+	struct parts_body *b = calloc(1, sizeof(*b));
+	struct MHD_Response *r = NULL;
+
+	if (!b)
+		return NULL;
+	b->fd = rq->resource.fd;
+	rq->body_bytes = parts_fill(b, parts, size, type, boundary);
+	if (parts_are_whole(b))
+		r = MHD_create_response_from_callback(
+			rq->body_bytes, BLOCK, parts_read, b, parts_free);
+	if (!r)
+		parts_free(b);
+	return r;
+}
+
+/* -- a live file ------------------------------------------------------------------------------ */
+
+struct live_body {
+	struct request *rq;
+	uint64_t first, end; /* end: one past the last byte that may be sent */
+	bool has_length, flushed;
+	unsigned drained;
+};
+
+/* Only a reset tells the end of a close-delimited body from its whole; but a reset also throws
+ * away what the client has not got yet, so that goes out first. */
+static ssize_t cut_by_reset(struct live_body *b)
+{
+	struct request *rq = b->rq;
+
+	if (client_unsent(rq->waiter.socket) && b->drained++ < DRAIN_MAX &&
+		follow_delay(&rq->waiter, DRAIN_MS) == HOLD_HELD)
+		return 0;
+	client_reset(rq->waiter.socket);
+	return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+static ssize_t cut(struct live_body *b, enum outcome why)
+{
+	if (b->rq->outcome == OUTCOME_OK && why == OUTCOME_ABORTED)
+		atomic_fetch_add(&b->rq->server->metrics.cuts, 1);
+	b->rq->outcome = why;
+	if (why != OUTCOME_GONE && !b->has_length && request_is_http_1_0(b->rq))
+		return cut_by_reset(b);
+	return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+static ssize_t hold_at(struct live_body *b, uint64_t offset)
+{
+	struct request *rq = b->rq;
+
+	/* What was sent so far is the header, which libmicrohttpd holds back to join it with a
+	 * body: the client shall have it now. */
+	if (!b->flushed)
+		client_flush(rq->waiter.socket);
+	b->flushed = true;
+	switch (follow_hold(&rq->waiter, rq->live, offset, 0)) {
+	case HOLD_HELD:
+		return 0;
+	case HOLD_GONE:
+		return cut(b, atomic_load(&rq->server->draining) ? OUTCOME_STOPPED : OUTCOME_GONE);
+	case HOLD_READY:
+		break;
+	}
+	return 1;
+}
+
+/* What there is at offset, which lies before the edge. */
+static ssize_t read_now(struct live_body *b, uint64_t offset, uint64_t edge, char *buf, size_t max)
+{
+	uint64_t end = edge < b->end ? edge : b->end;
+	size_t want = end - offset < max ? (size_t)(end - offset) : max;
+	ssize_t n = pread(b->rq->live->fd, buf, want, (off_t)offset);
+
+	if (n > 0) {
+		b->flushed = true;
+		if (!b->has_length)
+			b->rq->body_bytes += (uint64_t)n;
+		return n;
+	}
+	if (n < 0 && errno != EIO)
+		log_warn("cannot read %s: %s", b->rq->target, strerror(errno));
+	return cut(b, OUTCOME_ABORTED); /* shorter than it was, or broken */
+}
+
+static ssize_t live_read(void *cls, uint64_t pos, char *buf, size_t max)
+{
+	struct live_body *b = cls;
+	uint64_t offset = b->first + pos;
+
+	for (;;) {
+		struct live_view view;
+		ssize_t n;
+
+		if (offset >= b->end)
+			return MHD_CONTENT_READER_END_OF_STREAM;
+		if (b->rq->outcome != OUTCOME_OK)
+			return cut(b, b->rq->outcome);
+		live_view(b->rq->live, &view);
+		if (view.truncated)
+			return cut(b, OUTCOME_ABORTED);
+		if (offset < view.edge)
+			return read_now(b, offset, view.edge, buf, max);
+		if (view.state == STATE_COMPLETE && !b->has_length)
+			return MHD_CONTENT_READER_END_OF_STREAM;
+		if (view.state != STATE_GROWING)
+			return cut(b, OUTCOME_ABORTED);
+		n = hold_at(b, offset);
+		if (n <= 0)
+			return n;
+	}
+}
+
+struct MHD_Response *body_of_live(
+	struct request *rq, uint64_t first, uint64_t last, uint64_t length)
+{
+	struct live_body *b = calloc(1, sizeof(*b));
+	struct MHD_Response *r;
+
+	if (!b)
+		return NULL;
+	*b = (struct live_body){.rq = rq, .first = first, .has_length = length != MHD_SIZE_UNKNOWN};
+	b->end = b->has_length ? first + length : last == UINT64_MAX ? last : last + 1;
+	rq->body_bytes = b->has_length ? length : 0;
+	atomic_fetch_add(&rq->server->metrics.follows, 1);
+	r = MHD_create_response_from_callback(length, BLOCK, live_read, b, free);
+	if (!r)
+		free(b);
+	return r;
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/client.h"
+
+#include <arpa/inet.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "common/cleanup.h"
+
+void clients_init(struct clients *c)
+{
+	pthread_mutex_init(&c->lock, NULL);
+	list_init(&c->all);
+	c->count = 0;
+}
+
+void clients_destroy(struct clients *c)
+{
+	pthread_mutex_destroy(&c->lock);
+}
+
+static void address_text(int socket, char *buf, size_t size)
+{
+	union {
+		struct sockaddr sa;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+		struct sockaddr_storage any;
+	} peer = {0};
+	socklen_t len = sizeof(peer);
+
+	snprintf(buf, size, "-");
+	if (getpeername(socket, &peer.sa, &len))
+		return;
+	if (peer.sa.sa_family == AF_INET)
+		(void)inet_ntop(AF_INET, &peer.in.sin_addr, buf, (socklen_t)size); /* it fits */
+	else if (peer.sa.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&peer.in6.sin6_addr))
+		(void)inet_ntop(AF_INET, &peer.in6.sin6_addr.s6_addr[12], buf, (socklen_t)size);
+	else if (peer.sa.sa_family == AF_INET6)
+		(void)inet_ntop(AF_INET6, &peer.in6.sin6_addr, buf, (socklen_t)size);
+}
+
+struct client *client_new(struct clients *c, int socket, uint64_t deadline_ms)
+{
+	struct client *client = calloc(1, sizeof(*client));
+
+	if (!client)
+		return NULL;
+	client->socket = socket;
+	client->deadline_ms = deadline_ms;
+	client->idle = true;
+	address_text(socket, client->address, sizeof(client->address));
+	SCOPED_LOCK(&c->lock);
+	list_add_tail(&c->all, &client->entry);
+	c->count++;
+	return client;
+}
+
+void client_free(struct clients *c, struct client *client)
+{
+	{
+		SCOPED_LOCK(&c->lock);
+		list_del(&client->entry);
+		c->count--;
+	}
+	free(client);
+}
+
+void client_expect_header(struct clients *c, struct client *client, uint64_t deadline_ms, bool idle)
+{
+	SCOPED_LOCK(&c->lock);
+	client->deadline_ms = deadline_ms;
+	client->idle = idle;
+}
+
+void clients_reap(struct clients *c, uint64_t now_ms, bool idle_too)
+{
+	SCOPED_LOCK(&c->lock);
+	list_for_each (it, &c->all) {
+		struct client *client = list_entry(it, struct client, entry);
+
+		if ((client->deadline_ms && client->deadline_ms <= now_ms) ||
+			(idle_too && client->idle))
+			(void)shutdown(client->socket, SHUT_RDWR); /* it may have gone by itself */
+	}
+}
+
+unsigned clients_count(struct clients *c)
+{
+	SCOPED_LOCK(&c->lock);
+	return c->count;
+}
+
+/* libmicrohttpd calls shutdown(2) before close(2), so SO_LINGER would come too late: the FIN would
+ * be on its way. Dissolving the association makes Linux send the reset (tcp_disconnect()). */
+void client_reset(int socket)
+{
+	struct sockaddr sa = {.sa_family = AF_UNSPEC};
+
+	(void)connect(socket, &sa, sizeof(sa)); /* the close that follows is all that is left */
+}
+
+unsigned client_unsent(int socket)
+{
+	int n = 0;
+
+	return ioctl(socket, SIOCOUTQ, &n) || n < 0 ? 0 : (unsigned)n;
+}
+
+/* tcp(7): setting TCP_NODELAY flushes even what TCP_CORK or MSG_MORE holds back. */
+void client_flush(int socket)
+{
+	(void)setsockopt(
+		socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* only slower */
+}

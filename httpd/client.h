@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The connections: address, and the deadline by which the header of a request must have come.
+ * libmicrohttpd only knows a time without any byte; one byte every few seconds would hold a
+ * connection for ever. clients_reap() shuts such sockets down, the library does the rest.
+ * Any thread; one lock.
+ */
+#ifndef HTTPD_CLIENT_H
+#define HTTPD_CLIENT_H
+
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/list.h"
+
+struct clients {
+	pthread_mutex_t lock;
+	struct list all; /* lock */
+	unsigned count;  /* lock */
+};
+
+struct client {
+	struct list entry; /* clients->lock */
+	int socket;
+	uint64_t deadline_ms; /* for the header, 0 while a request is answered; clients->lock */
+	bool idle;            /* between requests; clients->lock */
+	char address[INET6_ADDRSTRLEN];
+};
+
+void clients_init(struct clients *c);
+void clients_destroy(struct clients *c);
+
+/* NULL when out of memory. */
+struct client *client_new(struct clients *c, int socket, uint64_t deadline_ms);
+void client_free(struct clients *c, struct client *client);
+
+/* The header must be there by deadline_ms; 0: it is. */
+void client_expect_header(
+	struct clients *c, struct client *client, uint64_t deadline_ms, bool idle);
+
+/* Shuts down those past their deadline, and with idle_too those between requests. */
+void clients_reap(struct clients *c, uint64_t now_ms, bool idle_too);
+
+unsigned clients_count(struct clients *c);
+
+/* Ends the connection with a TCP reset instead of an orderly close. */
+void client_reset(int socket);
+
+/* Bytes written to the socket that the peer has not acknowledged. */
+unsigned client_unsent(int socket);
+
+/* Sends what the library holds back for a body that is to follow. */
+void client_flush(int socket);
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/complete.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/cleanup.h"
+#include "httpd/body.h"
+#include "httpd/httpdate.h"
+#include "httpd/reply.h"
+#include "httpd/server.h"
+
+enum condition_result request_conditions(
+	struct request *rq, const struct validator *v, bool *ret_range_counts)
+{
+	autofree char *match = request_header(rq, MHD_HTTP_HEADER_IF_MATCH);
+	autofree char *none_match = request_header(rq, MHD_HTTP_HEADER_IF_NONE_MATCH);
+	autofree char *modified = request_header(rq, MHD_HTTP_HEADER_IF_MODIFIED_SINCE);
+	autofree char *unmodified = request_header(rq, MHD_HTTP_HEADER_IF_UNMODIFIED_SINCE);
+	autofree char *range = request_header(rq, MHD_HTTP_HEADER_IF_RANGE);
+	struct conditions c = {match, none_match, modified, unmodified, range};
+
+	*ret_range_counts = conditions_allow_range(&c, v, rq->when);
+	return conditions_check(&c, v, true, rq->when);
+}
+
+bool request_range(const struct request *rq, struct range_set *ret)
+{
+	autofree char *value = request_header(rq, MHD_HTTP_HEADER_RANGE);
+
+	return value && range_parse(value, ret);
+}
+
+const char *request_type(const struct request *rq)
+{
+	return mime_of_name(rq->server->mime, rq->name);
+}
+
+static void validator_headers(struct MHD_Response *r, const struct validator *v)
+{
+	char date[HTTPDATE_SIZE];
+
+	reply_header(r, "ETag", v->etag);
+	if (*httpdate_format(v->modified, date))
+		reply_header(r, "Last-Modified", date);
+	reply_header(r, "Accept-Ranges", "bytes");
+}
+
+enum MHD_Result reply_not_modified(struct request *rq, const struct validator *v)
+{
+	struct MHD_Response *r =
+		MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT);
+
+	if (v->present)
+		validator_headers(r, v);
+	return reply_send(rq, MHD_HTTP_NOT_MODIFIED, r);
+}
+
+enum MHD_Result reply_unsatisfiable(struct request *rq, uint64_t size)
+{
+	static const char why[] = "416 Range Not Satisfiable\n";
+	struct MHD_Response *r = MHD_create_response_from_buffer(
+		sizeof(why) - 1, (void *)(uintptr_t)why, MHD_RESPMEM_PERSISTENT);
+
+	rq->body_bytes = sizeof(why) - 1;
+	reply_header(r, "Content-Type", "text/plain; charset=utf-8");
+	reply_headerf(r, "Content-Range", "bytes */%" PRIu64, size);
+	return reply_send(rq, MHD_HTTP_RANGE_NOT_SATISFIABLE, r);
+}
+
+static struct MHD_Response *parts_response(
+	struct request *rq, const struct range_parts *parts, uint64_t size)
+{
+	char boundary[40];
+	struct MHD_Response *r;
+
+	if (parts->count == 1) {
+		const struct range *p = &parts->part[0];
+
+		r = body_of_file(rq, p->first, p->last - p->first + 1);
+		reply_header(r, "Content-Type", request_type(rq));
+		reply_headerf(r, "Content-Range", "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64,
+			p->first, p->last, size);
+		return r;
+	}
+	snprintf(boundary, sizeof(boundary), "rww%08lx%08lx", random(), random());
+	r = body_of_parts(rq, parts, size, request_type(rq), boundary);
+	reply_headerf(r, "Content-Type", "multipart/byteranges; boundary=%s", boundary);
+	return r;
+}
+
+/* RFC 9110 section 14.2 defines Range for GET alone. */
+enum MHD_Result complete_answer(struct request *rq)
+{
+	uint64_t size = (uint64_t)rq->resource.st.st_size;
+	enum range_answer answer = RANGE_WHOLE;
+	struct range_parts parts;
+	struct range_set set;
+	struct validator v;
+	struct timespec now;
+	bool range;
+	struct MHD_Response *r;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
+	validator_of_stat(&rq->resource.st, &now, &v);
+	switch (request_conditions(rq, &v, &range)) {
+	case CONDITION_NOT_MODIFIED:
+		return reply_not_modified(rq, &v);
+	case CONDITION_FAILED:
+		return reply_error(rq, MHD_HTTP_PRECONDITION_FAILED, NULL);
+	case CONDITION_PROCEED:
+		break;
+	}
+	if (range && !request_is_head(rq) && request_range(rq, &set))
+		answer = range_of_complete(&set, size, &parts);
+	if (answer == RANGE_UNSATISFIABLE)
+		return reply_unsatisfiable(rq, size);
+	if (answer == RANGE_PARTS) {
+		r = parts_response(rq, &parts, size);
+	} else {
+		r = body_of_file(rq, 0, size);
+		reply_header(r, "Content-Type", request_type(rq));
+	}
+	if (!r)
+		return reply_errno(rq, -EIO);
+	validator_headers(r, &v);
+	return reply_send(rq, answer == RANGE_PARTS ? MHD_HTTP_PARTIAL_CONTENT : MHD_HTTP_OK, r);
+}

@@ -1,0 +1,614 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Why nothing is lost: the watch is armed before the mount is first asked for the edge, and
+ * follow_hold() looks at the view and joins the list under the same lock under which the follow
+ * thread changes the view and takes waiters off. Growth that comes before the look is seen by
+ * it, growth that comes after finds the waiter listed.
+ *
+ * Why nobody is resumed twice or too late: a listed waiter is suspended, and its connection
+ * cannot end before the follow thread resumes it. So the thread may collect waiters under
+ * the lock and resume them afterwards; once resumed, it does not touch them again.
+ *
+ * Why a stale event does no harm: sockets and handles are registered by descriptor and serial
+ * number, never by pointer; the slot of a descriptor that changed hands has another serial.
+ *
+ * Ends come by poll; once a second every live is asked outright, so that a filesystem which
+ * does not poll, a lost event or an overflowing queue costs a second and not the truth.
+ */
+#include "httpd/follow.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "httpd/clock.h"
+#include "httpd/root.h"
+
+#define RECHECK_MS 1000
+#define EVENTS     128
+
+enum slot_kind { SLOT_FREE, SLOT_WAKE, SLOT_INOTIFY, SLOT_LIVE, SLOT_CLIENT };
+
+struct slot {
+	enum slot_kind kind;
+	uint32_t serial;
+	void *what; /* struct live or struct waiter */
+};
+
+struct follow {
+	int epoll, inotify, wake;
+	pthread_t thread;
+	atomic_bool stopping, quitting;
+	atomic_uint held;
+	atomic_uint_fast64_t next_deadline_ms; /* 0: none */
+
+	pthread_mutex_t table_lock;
+	struct list lives;   /* those that may still change, table_lock */
+	unsigned live_count; /* table_lock */
+	struct live *timer; /* never changes: for holds that only a deadline ends; first of lives */
+	struct slot *slots; /* by descriptor, table_lock */
+	int slot_count;     /* table_lock */
+	uint32_t serial;    /* table_lock */
+};
+
+/* -- slots ---------------------------------------------------------------------------------- */
+
+static int slots_grow_locked(struct follow *f, int fd)
+{
+	int count = fd + 64;
+	struct slot *slots;
+
+	if (fd < f->slot_count)
+		return 0;
+	slots = realloc(f->slots, (size_t)count * sizeof(*slots));
+	if (!slots)
+		return -ENOMEM;
+	memset(slots + f->slot_count, 0, (size_t)(count - f->slot_count) * sizeof(*slots));
+	f->slots = slots;
+	f->slot_count = count;
+	return 0;
+}
+
+static int slot_add_locked(
+	struct follow *f, int fd, enum slot_kind kind, uint32_t events, void *what)
+{
+	struct epoll_event event = {.events = events};
+	int r = slots_grow_locked(f, fd);
+
+	if (r < 0)
+		return r;
+	f->slots[fd] = (struct slot){kind, ++f->serial, what};
+	event.data.u64 = (uint64_t)f->serial << 32 | (uint32_t)fd;
+	if (!epoll_ctl(f->epoll, EPOLL_CTL_ADD, fd, &event))
+		return 0;
+	f->slots[fd].kind = SLOT_FREE;
+	return -errno;
+}
+
+static void slot_remove_locked(struct follow *f, int fd)
+{
+	if (fd >= f->slot_count || f->slots[fd].kind == SLOT_FREE)
+		return;
+	f->slots[fd].kind = SLOT_FREE;
+	(void)epoll_ctl(f->epoll, EPOLL_CTL_DEL, fd, NULL); /* it was added, and is still open */
+}
+
+/* The live slot that an event belongs to, or NULL when it is stale. */
+static struct slot *slot_of_event_locked(struct follow *f, uint64_t data)
+{
+	int fd = (int)(uint32_t)data;
+
+	if (fd >= f->slot_count || f->slots[fd].kind == SLOT_FREE ||
+		f->slots[fd].serial != data >> 32)
+		return NULL;
+	return &f->slots[fd];
+}
+
+/* -- lives ---------------------------------------------------------------------------------- */
+
+static void live_unwatch_locked(struct follow *f, struct live *live)
+{
+	if (!live->listed)
+		return;
+	live->listed = false;
+	list_del(&live->entry);
+	slot_remove_locked(f, live->fd);
+	if (live->watch >= 0)
+		(void)inotify_rm_watch(f->inotify, live->watch); /* gone with its inode: as good */
+	live->watch = -1;
+}
+
+void live_put(struct follow *f, struct live *live)
+{
+	if (!live)
+		return;
+	{
+		SCOPED_LOCK(&f->table_lock);
+		if (--live->refs)
+			return;
+		live_unwatch_locked(f, live);
+		f->live_count--;
+	}
+	live_free(live);
+}
+
+static struct live *live_find_locked(struct follow *f, const struct stat *st)
+{
+	list_for_each (it, &f->lives) {
+		struct live *live = list_entry(it, struct live, entry);
+
+		if (live->ino == st->st_ino && live->dev == st->st_dev) {
+			live->refs++;
+			return live;
+		}
+	}
+	return NULL;
+}
+
+static struct live *live_of_watch_locked(struct follow *f, int watch)
+{
+	list_for_each (it, &f->lives) {
+		struct live *live = list_entry(it, struct live, entry);
+
+		if (live->watch == watch) {
+			live->refs++;
+			return live;
+		}
+	}
+	return NULL;
+}
+
+static int watch_add(struct follow *f, int fd, bool directory)
+{
+	char path[32];
+	int watch;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	watch = inotify_add_watch(
+		f->inotify, path, directory ? IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF : IN_MODIFY);
+	if (watch < 0)
+		log_warn("cannot watch a followed file: %s; asking once a second instead",
+			strerror(errno));
+	return watch;
+}
+
+/* Lists live unless another request was faster: then that one's is returned. The watch comes
+ * before the question, and both before anybody else can see the live. */
+static struct live *live_publish(struct follow *f, struct live *live, const struct stat *st)
+{
+	SCOPED_LOCK(&f->table_lock);
+	struct live *other = live_find_locked(f, st);
+
+	if (other)
+		return other;
+	live->refs = 1;
+	live->listed = true;
+	f->live_count++;
+	list_add_tail(&f->lives, &live->entry);
+	live->watch = watch_add(f, live->fd, live->directory);
+	live_ask(live, true);
+	if (live->view.state != STATE_GROWING)
+		live_unwatch_locked(f, live);
+	else if (!live->directory)
+		/* Ends only: growth comes by inotify, which costs the daemon nothing. A file that
+		 * cannot be polled is asked once a second. */
+		(void)slot_add_locked(f, live->fd, SLOT_LIVE, EPOLLET, live);
+	return live;
+}
+
+int follow_live(struct follow *f, int fd, const struct stat *st, struct live **ret)
+{
+	bool directory = S_ISDIR(st->st_mode);
+	struct live *live, *published;
+	int own;
+
+	pthread_mutex_lock(&f->table_lock);
+	live = live_find_locked(f, st);
+	pthread_mutex_unlock(&f->table_lock);
+	if (live) {
+		*ret = live;
+		return 0;
+	}
+	own = root_reopen(fd, directory ? O_PATH | O_DIRECTORY : O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	if (own < 0)
+		return own;
+	live = live_new(own, st->st_dev, st->st_ino, directory);
+	if (!live)
+		return -ENOMEM;
+	published = live_publish(f, live, st);
+	if (published != live)
+		live_free(live);
+	*ret = published;
+	return 0;
+}
+
+/* -- waking --------------------------------------------------------------------------------- */
+
+static void waiters_resume(struct follow *f, struct list *woken)
+{
+	list_for_each_safe (it, woken) {
+		struct waiter *w = list_entry(it, struct waiter, entry);
+
+		list_del(it);
+		atomic_fetch_sub(&f->held, 1);
+		MHD_resume_connection(w->connection); /* w may be gone from here on */
+	}
+}
+
+static bool waiter_is_due(const struct waiter *w, const struct live_view *view, uint64_t now)
+{
+	return view->edge > w->offset || view->state != STATE_GROWING || view->truncated ||
+	       atomic_load(&w->gone) || (w->deadline_ms && w->deadline_ms <= now);
+}
+
+/* Wakes the waiters of live that have something to do; returns the next deadline of the rest. */
+static uint64_t live_wake(struct follow *f, struct live *live, bool everybody)
+{
+	uint64_t now = clock_ms(), next = 0;
+	struct list woken;
+
+	list_init(&woken);
+	pthread_mutex_lock(&live->lock);
+	list_for_each_safe (it, &live->waiters) {
+		struct waiter *w = list_entry(it, struct waiter, entry);
+
+		if (everybody || waiter_is_due(w, &live->view, now)) {
+			if (everybody)
+				atomic_store(&w->gone, true);
+			w->live = NULL;
+			list_del(it);
+			list_add_tail(&woken, it);
+		} else if (w->deadline_ms && (!next || w->deadline_ms < next)) {
+			next = w->deadline_ms;
+		}
+	}
+	pthread_mutex_unlock(&live->lock);
+	waiters_resume(f, &woken);
+	return next;
+}
+
+/* After the mount was asked: wakes, and lets go of a file that has ended. */
+static void live_settle(struct follow *f, struct live *live)
+{
+	struct live_view view;
+
+	(void)live_wake(f, live, false); /* deadlines are looked at by their own timer */
+	live_view(live, &view);
+	if (view.state == STATE_GROWING && !view.truncated)
+		return;
+	SCOPED_LOCK(&f->table_lock);
+	live_unwatch_locked(f, live);
+}
+
+static void live_changed(struct follow *f, struct live *live, bool end_too)
+{
+	if (live->directory)
+		live_count_change(live);
+	else
+		live_ask(live, end_too);
+	live_settle(f, live);
+	live_put(f, live);
+}
+
+/* References to all lives; the caller puts them. NULL when out of memory. */
+static struct live **lives_get(struct follow *f, unsigned *ret_count)
+{
+	SCOPED_LOCK(&f->table_lock);
+	struct live **all = calloc(f->live_count + 1, sizeof(*all)); /* and the timer */
+
+	*ret_count = 0;
+	if (!all)
+		return NULL;
+	list_for_each (it, &f->lives) {
+		all[*ret_count] = list_entry(it, struct live, entry);
+		all[(*ret_count)++]->refs++;
+	}
+	return all;
+}
+
+static void lives_recheck(struct follow *f)
+{
+	unsigned count;
+	autofree struct live **all = lives_get(f, &count);
+
+	for (unsigned i = 0; i < count; i++)
+		if (all[i] == f->timer)
+			live_put(f, all[i]);
+		else
+			live_changed(f, all[i], true);
+}
+
+/* True when deadline_ms is now the next one. */
+static bool deadline_lower(struct follow *f, uint64_t deadline_ms)
+{
+	uint_fast64_t next = atomic_load(&f->next_deadline_ms);
+
+	while (!next || next > deadline_ms)
+		if (atomic_compare_exchange_weak(&f->next_deadline_ms, &next, deadline_ms))
+			return true;
+	return false;
+}
+
+static void lives_wake_due(struct follow *f, bool everybody)
+{
+	unsigned count;
+	autofree struct live **all = lives_get(f, &count);
+	uint64_t next = 0;
+
+	atomic_store(&f->next_deadline_ms, 0);
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t deadline = live_wake(f, all[i], everybody);
+
+		if (deadline && (!next || deadline < next))
+			next = deadline;
+		live_put(f, all[i]);
+	}
+	if (next)
+		(void)deadline_lower(f, next); /* this thread looks at it next */
+}
+
+/* -- events --------------------------------------------------------------------------------- */
+
+static void inotify_event(struct follow *f, const struct inotify_event *event)
+{
+	struct live *live;
+
+	if (event->mask & IN_Q_OVERFLOW) {
+		lives_recheck(f);
+		return;
+	}
+	if (event->mask & IN_IGNORED)
+		return;
+	pthread_mutex_lock(&f->table_lock);
+	live = live_of_watch_locked(f, event->wd);
+	pthread_mutex_unlock(&f->table_lock);
+	if (live)
+		live_changed(f, live, false);
+}
+
+/* A read's worth of events; the same file twice in a row is asked once. */
+static void inotify_read(struct follow *f)
+{
+	char buf[16384] __attribute__((aligned(__alignof__(struct inotify_event))));
+	ssize_t n = read(f->inotify, buf, sizeof(buf));
+	int last = -1;
+
+	for (ssize_t at = 0; at < n;) {
+		const struct inotify_event *event = (const void *)(buf + at);
+
+		if (event->wd != last || event->mask & ~(uint32_t)IN_MODIFY)
+			inotify_event(f, event);
+		last = event->wd;
+		at += (ssize_t)(sizeof(*event) + event->len);
+	}
+}
+
+/* The waiter exists while its slot does, its live while the waiter is listed there. */
+static struct live *client_gone_locked(struct waiter *w)
+{
+	atomic_store(&w->gone, true);
+	if (w->live)
+		w->live->refs++;
+	return w->live;
+}
+
+static void event_handle(struct follow *f, const struct epoll_event *event)
+{
+	enum slot_kind kind = SLOT_FREE;
+	struct live *live = NULL;
+	uint64_t count;
+
+	pthread_mutex_lock(&f->table_lock);
+	struct slot *slot = slot_of_event_locked(f, event->data.u64);
+	if (slot) {
+		kind = slot->kind;
+		if (kind == SLOT_LIVE) {
+			live = slot->what;
+			live->refs++;
+		} else if (kind == SLOT_CLIENT) {
+			live = client_gone_locked(slot->what);
+		}
+	}
+	pthread_mutex_unlock(&f->table_lock);
+	if (kind == SLOT_WAKE)
+		(void)!read(f->wake, &count, sizeof(count)); /* only its coming matters */
+	else if (kind == SLOT_INOTIFY)
+		inotify_read(f);
+	else if (kind == SLOT_LIVE)
+		live_changed(f, live, true);
+	else if (live) {
+		(void)live_wake(f, live, false); /* as in live_settle() */
+		live_put(f, live);
+	}
+}
+
+static int wait_ms(struct follow *f, uint64_t recheck)
+{
+	uint64_t now = clock_ms(), deadline = atomic_load(&f->next_deadline_ms);
+	bool idle;
+
+	pthread_mutex_lock(&f->table_lock);
+	idle = !f->live_count;
+	pthread_mutex_unlock(&f->table_lock);
+	if (idle && !deadline)
+		return -1;
+	if (deadline && (idle || deadline < recheck))
+		recheck = deadline;
+	return recheck <= now ? 0 : (int)(recheck - now);
+}
+
+static void *follow_run(void *data)
+{
+	struct follow *f = data;
+	struct epoll_event events[EVENTS];
+	uint64_t recheck = clock_ms() + RECHECK_MS;
+
+	while (!atomic_load(&f->quitting)) {
+		int n = epoll_wait(f->epoll, events, EVENTS, wait_ms(f, recheck));
+		uint64_t now, deadline;
+
+		for (int i = 0; i < n; i++)
+			event_handle(f, &events[i]);
+		now = clock_ms();
+		deadline = atomic_load(&f->next_deadline_ms);
+		if (atomic_load(&f->stopping) || (deadline && deadline <= now))
+			lives_wake_due(f, atomic_load(&f->stopping));
+		if (recheck <= now) {
+			lives_recheck(f);
+			recheck = clock_ms() + RECHECK_MS;
+		}
+	}
+	return NULL;
+}
+
+static void wake(struct follow *f)
+{
+	(void)!write(f->wake, &(uint64_t){1}, sizeof(uint64_t)); /* full means that it will wake */
+}
+
+/* -- waiting -------------------------------------------------------------------------------- */
+
+void waiter_init(struct waiter *w, struct follow *f, struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+	*w = (struct waiter){.follow = f, .connection = connection, .socket = info->connect_fd};
+	list_init(&w->entry);
+}
+
+void waiter_done(struct waiter *w)
+{
+	if (!w->watched)
+		return;
+	SCOPED_LOCK(&w->follow->table_lock);
+	slot_remove_locked(w->follow, w->socket);
+	w->watched = false;
+}
+
+/* From now on the follow thread hears when the client leaves. Edge-triggered: once is enough. */
+static void waiter_watch_locked(struct waiter *w)
+{
+	int r = slot_add_locked(w->follow, w->socket, SLOT_CLIENT, EPOLLRDHUP | EPOLLET, w);
+
+	w->watched = r >= 0;
+	if (r < 0)
+		log_warn("cannot watch a waiting client: %s, ignoring", strerror(-r));
+}
+
+enum hold follow_hold(struct waiter *w, struct live *live, uint64_t offset, uint64_t deadline_ms)
+{
+	struct follow *f = w->follow;
+	enum hold hold = HOLD_READY;
+
+	pthread_mutex_lock(&f->table_lock);
+	if (!w->watched)
+		waiter_watch_locked(w);
+	pthread_mutex_lock(&live->lock);
+	w->offset = offset;
+	w->deadline_ms = deadline_ms;
+	if (atomic_load(&w->gone) || atomic_load(&f->stopping)) {
+		hold = HOLD_GONE;
+	} else if (!waiter_is_due(w, &live->view, clock_ms())) {
+		hold = HOLD_HELD;
+		w->live = live;
+		atomic_fetch_add(&f->held, 1);
+		MHD_suspend_connection(w->connection);
+		list_add_tail(&live->waiters, &w->entry);
+	}
+	pthread_mutex_unlock(&live->lock);
+	pthread_mutex_unlock(&f->table_lock);
+	if (hold == HOLD_HELD && deadline_ms && deadline_lower(f, deadline_ms))
+		wake(f);
+	return hold;
+}
+
+enum hold follow_delay(struct waiter *w, uint64_t ms)
+{
+	return follow_hold(w, w->follow->timer, UINT64_MAX, clock_ms() + ms);
+}
+
+/* -- life ----------------------------------------------------------------------------------- */
+
+void follow_count(struct follow *f, unsigned *ret_held, unsigned *ret_lives)
+{
+	SCOPED_LOCK(&f->table_lock);
+	*ret_held = atomic_load(&f->held);
+	*ret_lives = f->live_count;
+}
+
+static int follow_open(struct follow *f)
+{
+	int r;
+
+	f->epoll = epoll_create1(EPOLL_CLOEXEC);
+	f->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	f->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (f->epoll < 0 || f->inotify < 0 || f->wake < 0)
+		return -errno;
+	f->timer = live_new(-1, 0, 0, true);
+	if (!f->timer)
+		return -ENOMEM;
+	SCOPED_LOCK(&f->table_lock);
+	f->timer->refs = 1;
+	list_add_tail(&f->lives, &f->timer->entry);
+	r = slot_add_locked(f, f->wake, SLOT_WAKE, EPOLLIN, NULL);
+	return r < 0 ? r : slot_add_locked(f, f->inotify, SLOT_INOTIFY, EPOLLIN, NULL);
+}
+
+static void follow_close(struct follow *f)
+{
+	cleanup_close(&f->epoll);
+	cleanup_close(&f->inotify);
+	cleanup_close(&f->wake);
+	if (f->timer)
+		live_free(f->timer);
+	pthread_mutex_destroy(&f->table_lock);
+	free(f->slots);
+	free(f);
+}
+
+int follow_new(struct follow **ret)
+{
+	struct follow *f = calloc(1, sizeof(*f));
+	int r;
+
+	if (!f)
+		return -ENOMEM;
+	f->epoll = f->inotify = f->wake = -1;
+	list_init(&f->lives);
+	pthread_mutex_init(&f->table_lock, NULL);
+	r = follow_open(f);
+	if (!r)
+		r = -pthread_create(&f->thread, NULL, follow_run, f);
+	if (r < 0) {
+		follow_close(f);
+		return r;
+	}
+	*ret = f;
+	return 0;
+}
+
+void follow_stop(struct follow *f)
+{
+	atomic_store(&f->stopping, true);
+	wake(f);
+}
+
+void follow_free(struct follow *f)
+{
+	if (!f)
+		return;
+	atomic_store(&f->quitting, true);
+	wake(f);
+	(void)pthread_join(f->thread, NULL); /* it was created */
+	follow_close(f);
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who waits for what: the only module that suspends and resumes connections. One thread hears of
+ * growth (inotify on the mounted file), of ends (poll on the plain handle), of clients that
+ * left and of deadlines, and wakes those concerned; nobody else blocks.
+ *
+ * A request that may wait owns a struct waiter from waiter_init() to waiter_done(), both in its
+ * worker thread. follow_hold() may be called from the access handler or a content reader only,
+ * as MHD_suspend_connection() demands. Whoever is held is on its live's list; only the follow
+ * thread takes it off, and the connection runs again right after.
+ * Locks: table_lock, then struct live's lock, then libmicrohttpd's own; see live.h.
+ */
+#ifndef HTTPD_FOLLOW_H
+#define HTTPD_FOLLOW_H
+
+#include <microhttpd.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "common/list.h"
+#include "httpd/live.h"
+
+struct follow;
+
+struct waiter {
+	struct follow *follow;
+	struct MHD_Connection *connection;
+	int socket;
+	bool watched;         /* its socket is in the epoll set */
+	struct live *live;    /* while held, table_lock */
+	struct list entry;    /* live->waiters, its lock */
+	uint64_t offset;      /* wakes when the edge is beyond it */
+	uint64_t deadline_ms; /* clock_ms(), 0 for none */
+	atomic_bool gone;     /* the client left, or the server stops */
+};
+
+/* Negative errno when the thread or its descriptors cannot be made. */
+int follow_new(struct follow **ret);
+/* Wakes everybody as if their clients had left, now and from now on. Returns at once. */
+void follow_stop(struct follow *f);
+/* After the last request. */
+void follow_free(struct follow *f);
+
+/* The live of a growing file or of a directory, made if nobody follows it yet; fd (any kind) is
+ * reopened, not kept. A reference: live_put() it. -errno; for a file that is no longer
+ * growing the live says so. */
+int follow_live(struct follow *f, int fd, const struct stat *st, struct live **ret);
+void live_put(struct follow *f, struct live *live);
+
+void waiter_init(struct waiter *w, struct follow *f, struct MHD_Connection *connection);
+void waiter_done(struct waiter *w);
+
+enum hold {
+	HOLD_READY, /* no need to wait: look again */
+	HOLD_HELD,  /* suspended; the handler or reader is called again */
+	HOLD_GONE,  /* nobody is there to wait */
+};
+
+/* Waits until live's edge is beyond offset, it ends, or deadline_ms passes (0: never). */
+enum hold follow_hold(struct waiter *w, struct live *live, uint64_t offset, uint64_t deadline_ms);
+
+/* Holds for ms milliseconds, or until the client leaves; never HOLD_READY. */
+enum hold follow_delay(struct waiter *w, uint64_t ms);
+
+/* Requests being held now, and files and directories being followed. */
+void follow_count(struct follow *f, unsigned *ret_held, unsigned *ret_lives);
+
+#endif

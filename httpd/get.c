@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/get.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "httpd/await.h"
+#include "httpd/complete.h"
+#include "httpd/growing.h"
+#include "httpd/listing.h"
+#include "httpd/reply.h"
+#include "httpd/server.h"
+#include "httpd/view.h"
+
+/* A file that completes, is opened again, completes ... while a request looks at it. */
+#define STATE_RACES 8
+
+/* 0 with rq->resource open, 1 when held, or negative errno. */
+static int open_or_wait(struct request *rq)
+{
+	int r;
+
+	if (rq->resource.fd >= 0)
+		return 0;
+	r = resource_open(rq->server, rq->name, &rq->resource);
+	if (r != -ENOENT || !await_limit(rq))
+		return r;
+	return await_name(rq);
+}
+
+static enum MHD_Result file_answer(struct request *rq)
+{
+	for (int i = 0; i < STATE_RACES; i++) {
+		enum state state = rq->resource.state;
+		enum MHD_Result result;
+		bool complete = false;
+		int r;
+
+		if (state == STATE_PLAIN || state == STATE_COMPLETE)
+			return complete_answer(rq);
+		result = growing_answer(rq, &complete);
+		if (!complete)
+			return result;
+		request_follow(rq, NULL);
+		resource_close(&rq->resource);
+		r = resource_open(rq->server, rq->name, &rq->resource);
+		if (r < 0)
+			return reply_errno(rq, r);
+	}
+	return reply_errno(rq, -EAGAIN);
+}
+
+/* rq->name becomes that of the index file; false when there is none. */
+static bool open_index(struct request *rq)
+{
+	struct resource index;
+	char *name;
+
+	if (asprintf(&name, "%s%s%s", rq->name, *rq->name ? "/" : "", rq->server->options->index) <
+		0)
+		return false;
+	if (resource_open(rq->server, name, &index) < 0) {
+		free(name);
+		return false;
+	}
+	if (!S_ISREG(index.st.st_mode)) {
+		resource_close(&index);
+		free(name);
+		return false;
+	}
+	resource_close(&rq->resource);
+	rq->resource = index;
+	free(rq->name);
+	rq->name = name;
+	rq->directory = false;
+	return true;
+}
+
+static enum MHD_Result directory_answer(struct request *rq)
+{
+	if (!rq->directory && *rq->name) {
+		size_t len = strlen(rq->name);
+		char *name = realloc(rq->name, len + 2);
+
+		if (!name)
+			return MHD_NO;
+		memcpy(name + len, "/", 2);
+		rq->name = name;
+		return reply_redirect(rq, MHD_HTTP_MOVED_PERMANENTLY, name);
+	}
+	if (*rq->server->options->index && !listing_wants_json(rq) && open_index(rq))
+		return file_answer(rq);
+	if (rq->server->options->no_listing)
+		return reply_error(rq, MHD_HTTP_FORBIDDEN, NULL);
+	return listing_answer(rq);
+}
+
+enum MHD_Result get_answer(struct request *rq)
+{
+	int r = open_or_wait(rq);
+
+	if (r == 1)
+		return MHD_YES;
+	if (r == -ECONNABORTED)
+		return MHD_NO;
+	if (r < 0)
+		return reply_errno(rq, r);
+	if (S_ISDIR(rq->resource.st.st_mode))
+		return directory_answer(rq);
+	if (rq->directory)
+		return reply_errno(rq, -ENOTDIR);
+	if (view_is_asked(rq))
+		return view_answer(rq);
+	return file_answer(rq);
+}

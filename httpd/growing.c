@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A growing file has a Content-Length only when its writer declared one, no validator, and ranges
+ * that may not exist yet. range_of_growing() says what a range means; where it says PLAN_HOLD the
+ * whole request is held and looked at again when the byte is there or the file has ended.
+ */
+#include "httpd/growing.h"
+
+#include <inttypes.h>
+
+#include "httpd/await.h"
+#include "httpd/body.h"
+#include "httpd/complete.h"
+#include "httpd/range.h"
+#include "httpd/reply.h"
+#include "httpd/server.h"
+
+static int follow_resource(struct request *rq)
+{
+	struct live *live;
+	int r = follow_live(rq->server->follow, rq->resource.fd, &rq->resource.st, &live);
+
+	if (!r)
+		request_follow(rq, live);
+	return r;
+}
+
+static void common_headers(struct request *rq, struct MHD_Response *r, const struct live_view *view)
+{
+	reply_header(r, "Content-Type", request_type(rq));
+	reply_header(r, "Cache-Control", "no-store");
+	reply_header(r, "Accept-Ranges", "bytes");
+	reply_header(r, "X-Rww-State", state_name(view->state));
+}
+
+static enum MHD_Result whole(struct request *rq, const struct live_view *view)
+{
+	struct MHD_Response *r =
+		body_of_live(rq, 0, UINT64_MAX, view->declared ? view->size : MHD_SIZE_UNKNOWN);
+
+	common_headers(rq, r, view);
+	return reply_send(rq, MHD_HTTP_OK, r);
+}
+
+/* open: the length of the body is not told, since it may not come. */
+static enum MHD_Result part(
+	struct request *rq, const struct live_view *view, const struct range *range, bool open)
+{
+	uint64_t length = open ? MHD_SIZE_UNKNOWN : range->last - range->first + 1;
+	struct MHD_Response *r = body_of_live(rq, range->first, range->last, length);
+
+	common_headers(rq, r, view);
+	if (view->declared)
+		reply_headerf(r, "Content-Range", "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64,
+			range->first, range->last, view->size);
+	else
+		reply_headerf(r, "Content-Range", "bytes %" PRIu64 "-%" PRIu64 "/*", range->first,
+			range->last);
+	return reply_send(rq, MHD_HTTP_PARTIAL_CONTENT, r);
+}
+
+static enum range_plan plan_of(
+	struct request *rq, const struct live_view *view, bool range_counts, struct range *ret)
+{
+	struct range_growing file = {.edge = view->edge,
+		.declared = view->declared,
+		.aborted = view->state == STATE_ABORTED,
+		.size = view->size};
+	struct range_set set;
+
+	if (!range_counts || !request_range(rq, &set))
+		return PLAN_WHOLE;
+	return range_of_growing(&set, &file, ret);
+}
+
+/* After PLAN_HOLD: true when there is an answer, in *ret_result. */
+static bool hold(struct request *rq, uint64_t offset, uint64_t edge, enum MHD_Result *ret_result)
+{
+	(void)await_limit(rq); /* here it does not matter who limits the wait */
+	if (await_is_over(rq)) {
+		*ret_result = reply_unsatisfiable(rq, edge);
+		return true;
+	}
+	switch (follow_hold(&rq->waiter, rq->live, offset, rq->wait_until_ms)) {
+	case HOLD_HELD:
+		*ret_result = MHD_YES;
+		return true;
+	case HOLD_GONE:
+		*ret_result = MHD_NO;
+		return true;
+	case HOLD_READY:
+		break;
+	}
+	return false;
+}
+
+static enum MHD_Result answer(struct request *rq, const struct live_view *view,
+	enum range_plan plan, const struct range *range)
+{
+	switch (plan) {
+	case PLAN_PART:
+		return part(rq, view, range, false);
+	case PLAN_OPEN:
+		return part(rq, view, range, true);
+	case PLAN_CUT:
+		return part(rq, view, range, !view->declared);
+	case PLAN_FAILED:
+		return reply_error(rq, MHD_HTTP_INTERNAL_SERVER_ERROR,
+			"The writer of this file failed before it came to this range.");
+	case PLAN_UNSATISFIABLE:
+		return reply_unsatisfiable(rq, view->declared ? view->size : view->edge);
+	case PLAN_WHOLE:
+	case PLAN_HOLD:
+		break;
+	}
+	return whole(rq, view);
+}
+
+enum MHD_Result growing_answer(struct request *rq, bool *ret_complete)
+{
+	static const struct validator none;
+	enum MHD_Result result;
+	bool range_counts;
+	int r = rq->live && !rq->live->directory ? 0 : follow_resource(rq);
+
+	if (r < 0)
+		return reply_errno(rq, r);
+	switch (request_conditions(rq, &none, &range_counts)) {
+	case CONDITION_NOT_MODIFIED:
+		return reply_not_modified(rq, &none);
+	case CONDITION_FAILED:
+		return reply_error(rq, MHD_HTTP_PRECONDITION_FAILED, NULL);
+	case CONDITION_PROCEED:
+		break;
+	}
+	for (;;) {
+		struct live_view view;
+		struct range range;
+		enum range_plan plan;
+
+		live_view(rq->live, &view);
+		if (view.state == STATE_COMPLETE) {
+			*ret_complete = true;
+			return MHD_YES;
+		}
+		plan = plan_of(rq, &view, range_counts, &range);
+		if (plan != PLAN_HOLD)
+			return answer(rq, &view, plan, &range);
+		if (hold(rq, range.last, view.edge, &result))
+			return result;
+	}
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* Listening sockets: from ADDRESS:PORT, or inherited from systemd. -errno, logged. */
+#ifndef HTTPD_LISTEN_H
+#define HTTPD_LISTEN_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+
+#include "httpd/options.h"
+
+#define LISTEN_MAX OPTIONS_LISTEN_MAX
+
+struct listener {
+	int fd;
+	bool loopback;
+	char address[INET6_ADDRSTRLEN + 10]; /* as in a URL, port included */
+};
+
+int listen_on(const char *address, struct listener *ret);
+/* An already listening socket. */
+int listen_inherited(int fd, struct listener *ret);
+
+#endif

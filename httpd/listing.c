@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/listing.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "httpd/reply.h"
+#include "httpd/server.h"
+
+bool listing_wants_json(const struct request *rq)
+{
+	autofree char *accept = request_header(rq, MHD_HTTP_HEADER_ACCEPT);
+
+	return accept && strcasestr(accept, "application/json") && !strcasestr(accept, "text/html");
+}
+
+static bool is_shown(const struct server *s, const char *name)
+{
+	if (!strcmp(name, ".") || !strcmp(name, ".."))
+		return false;
+	return name[0] != '.' || s->options->dotfiles;
+}
+
+/* The state of a file needs a descriptor; what cannot be opened is shown as it lies. */
+static void entry_ask_state(const struct server *s, int directory, struct listing_entry *e)
+{
+	autoclose int fd = openat(
+		directory, e->name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+	uint64_t edge;
+
+	if (fd < 0)
+		return;
+	e->state = state_get(fd);
+	if (e->state != STATE_GROWING && e->state != STATE_ABORTED)
+		return;
+	if (!state_edge(fd, &edge))
+		e->size = edge;
+	e->declared = !state_declared_size(fd, &e->declared_size);
+}
+
+/* False for what is neither file nor directory, or gone. Symlinks count as what they lead to: one
+ * that leads out of the root is a dead link, as it is when it is asked for. */
+static bool entry_fill(const struct request *rq, int directory, struct listing_entry *e)
+{
+	const struct server *s = rq->server;
+	struct stat st;
+
+	if (fstatat(directory, e->name, &st, AT_SYMLINK_NOFOLLOW))
+		return false;
+	if (S_ISLNK(st.st_mode)) {
+		autofree char *name = NULL;
+		struct resource target;
+
+		if (asprintf(&name, "%s/%s", rq->name, e->name) < 0)
+			return false;
+		if (resource_open(s, name + (*rq->name ? 0 : 1), &target) < 0)
+			return false;
+		st = target.st;
+		e->state = target.state;
+		resource_close(&target);
+	} else if (S_ISREG(st.st_mode) && s->root_is_live && st.st_dev == s->root_device) {
+		e->size = (uint64_t)st.st_size;
+		entry_ask_state(s, directory, e);
+	}
+	if (!e->size)
+		e->size = (uint64_t)st.st_size;
+	e->directory = S_ISDIR(st.st_mode);
+	e->modified = st.st_mtim;
+	return S_ISDIR(st.st_mode) || S_ISREG(st.st_mode);
+}
+
+static int entry_add(struct listing *l, const struct listing_entry *e)
+{
+	struct listing_entry *entries;
+
+	if (!(l->count & (l->count + 1)) || !l->count) { /* full at 0, 1, 3, 7 ... */
+		entries = realloc(l->entries, (l->count * 2 + 1) * sizeof(*entries));
+		if (!entries)
+			return -ENOMEM;
+		l->entries = entries;
+	}
+	l->entries[l->count++] = *e;
+	return 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+	const struct listing_entry *x = a, *y = b;
+
+	if (x->directory != y->directory)
+		return x->directory ? -1 : 1;
+	return strcmp(x->name, y->name);
+}
+
+static int gather(const struct request *rq, DIR *dir, struct listing *l)
+{
+	struct dirent *d;
+
+	while (errno = 0, (d = readdir(dir))) {
+		struct listing_entry e = {0};
+
+		if (!is_shown(rq->server, d->d_name))
+			continue;
+		e.name = strdup(d->d_name);
+		if (!e.name)
+			return -ENOMEM;
+		if (!entry_fill(rq, dirfd(dir), &e) || entry_add(l, &e) < 0)
+			free(e.name);
+	}
+	qsort(l->entries, l->count, sizeof(*l->entries), compare);
+	return -errno;
+}
+
+static void listing_free(struct listing *l)
+{
+	for (size_t i = 0; i < l->count; i++)
+		free(l->entries[i].name);
+	free(l->entries);
+}
+
+static int listing_read(struct request *rq, struct listing *ret)
+{
+	DIR *dir = fdopendir(rq->resource.fd);
+	int r;
+
+	if (!dir)
+		return -errno;
+	(void)steal_fd(&rq->resource.fd);
+	r = gather(rq, dir, ret);
+	(void)closedir(dir); /* only read from */
+	return r;
+}
+
+enum MHD_Result listing_answer(struct request *rq)
+{
+	bool json = listing_wants_json(rq);
+	struct listing l = {0};
+	struct text t = {0};
+	struct MHD_Response *response;
+	int r = listing_read(rq, &l);
+
+	if (!r && json)
+		listing_json(rq, &l, &t);
+	else if (!r)
+		listing_html(rq, &l, &t);
+	listing_free(&l);
+	if (r < 0)
+		return reply_errno(rq, r);
+	rq->body_bytes = t.len;
+	response = reply_text_response(
+		&t, json ? "application/json; charset=utf-8" : "text/html; charset=utf-8");
+	reply_header(response, "Cache-Control", "no-cache");
+	reply_header(response, "Vary", "Accept");
+	return reply_send(rq, MHD_HTTP_OK, response);
+}

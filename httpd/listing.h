@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A directory as an answer: a page for people, JSON for programs. Names, sizes, times and states
+ * are gathered once per request (listing.c); how they look is in listing_html.c and
+ * listing_json.c.
+ */
+#ifndef HTTPD_LISTING_H
+#define HTTPD_LISTING_H
+
+#include <time.h>
+
+#include "httpd/request.h"
+#include "httpd/text.h"
+
+struct listing_entry {
+	char *name;
+	bool directory;
+	uint64_t size; /* bytes; of a growing file its edge */
+	bool declared;
+	uint64_t declared_size;
+	struct timespec modified;
+	enum state state;
+};
+
+struct listing {
+	size_t count;
+	struct listing_entry *entries; /* directories first, then by name */
+};
+
+/* rq->resource is an open directory. */
+enum MHD_Result listing_answer(struct request *rq);
+bool listing_wants_json(const struct request *rq);
+
+void listing_html(const struct request *rq, const struct listing *l, struct text *ret);
+void listing_json(const struct request *rq, const struct listing *l, struct text *ret);
+
+#endif

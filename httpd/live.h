@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A live thing: a file that grows, or a directory in which a name is awaited. However many
+ * requests follow it, it has one descriptor and one watch (follow.c). Followers hold references.
+ *
+ * Of a file, edge is the end of the bytes that may be sent; of a directory, the number of changes
+ * seen. edge only grows. Once state is not STATE_GROWING neither changes again: a file that is
+ * opened for writing once more gets another live.
+ *
+ * Locks: table_lock of struct follow before lock. fd, dev, ino and watch are written before
+ * the live is published and by the follow thread only.
+ */
+#ifndef HTTPD_LIVE_H
+#define HTTPD_LIVE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/list.h"
+#include "httpd/state.h"
+
+struct live_view {
+	enum state state;
+	uint64_t edge;
+	bool declared;
+	uint64_t size;  /* when declared */
+	bool truncated; /* it became shorter: what was sent before is no longer true */
+};
+
+struct live {
+	struct list entry; /* of the table, table_lock */
+	unsigned refs;     /* table_lock */
+	bool listed;       /* in the table; table_lock */
+	int fd;            /* native reads; a directory's is O_PATH */
+	int watch;         /* of inotify, -1 for none */
+	bool directory;
+	dev_t dev;
+	ino_t ino;
+
+	pthread_mutex_t lock;
+	struct live_view view; /* lock */
+	struct list waiters;   /* of struct waiter, lock */
+};
+
+/* Takes fd over; NULL when out of memory. */
+struct live *live_new(int fd, dev_t dev, ino_t ino, bool directory);
+void live_free(struct live *live);
+
+void live_view(struct live *live, struct live_view *ret);
+
+/* Asks the mount how far the file is, and with end_too whether it has ended. */
+void live_ask(struct live *live, bool end_too);
+
+/* A directory changed. */
+void live_count_change(struct live *live);
+
+#endif

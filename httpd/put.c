@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/put.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "common/parse.h"
+#include "httpd/complete.h"
+#include "httpd/path.h"
+#include "httpd/reply.h"
+#include "httpd/root.h"
+#include "httpd/server.h"
+
+/* What is still read after an upload failed, so that its client comes to see why. */
+#define DROP_MAX (UINT64_C(64) << 20)
+
+static bool has_query(const struct request *rq, const char *word)
+{
+	const char *query = strchr(rq->target, '?');
+
+	return query && !strcmp(query + 1, word);
+}
+
+/* If-Match and If-None-Match, which keep two writers from overwriting each other (RFC 9110 section
+ * 13.1). */
+static bool conditions_hold(struct request *rq)
+{
+	struct resource old = {.fd = -1};
+	struct validator v = {0};
+	struct timespec now;
+	bool unused;
+
+	if (resource_open(rq->server, rq->name, &old) < 0) {
+		autofree char *match = request_header(rq, MHD_HTTP_HEADER_IF_MATCH);
+
+		return !match;
+	}
+	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
+	if (S_ISREG(old.st.st_mode) && (old.state == STATE_PLAIN || old.state == STATE_COMPLETE))
+		validator_of_stat(&old.st, &now, &v);
+	resource_close(&old);
+	return request_conditions(rq, &v, &unused) == CONDITION_PROCEED;
+}
+
+static int make_parents(struct request *rq)
+{
+	int fd = has_query(rq, "parents") ? root_open_parent(rq->server->root, rq->name, true) : -1;
+
+	if (fd >= 0)
+		(void)close(fd); /* O_PATH: nothing can fail */
+	return has_query(rq, "parents") && fd < 0 ? fd : 0;
+}
+
+static bool size_of_request(struct request *rq, uint64_t *ret)
+{
+	autofree char *length = request_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
+
+	*ret = UPLOAD_SIZE_UNKNOWN;
+	if (length)
+		return !parse_u64(length, ret);
+	if (!MHD_lookup_connection_value(
+		    rq->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING))
+		*ret = 0;
+	return true;
+}
+
+static bool is_too_large(const struct request *rq, uint64_t size)
+{
+	uint64_t limit = rq->server->options->upload_limit;
+
+	return limit && size != UPLOAD_SIZE_UNKNOWN && size > limit;
+}
+
+static bool has_content_range(const struct request *rq)
+{
+	return MHD_lookup_connection_value(
+		       rq->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_RANGE) != NULL;
+}
+
+enum MHD_Result put_begin(struct request *rq)
+{
+	uint64_t size;
+	int r;
+
+	if (has_content_range(rq)) /* RFC 9110 section 14.5 */
+		return reply_error(rq, MHD_HTTP_BAD_REQUEST, "A PUT of a part is not supported.");
+	if (rq->directory || !*rq->name)
+		return reply_error(rq, MHD_HTTP_CONFLICT, "This is the name of a directory.");
+	if (!size_of_request(rq, &size) || is_too_large(rq, size))
+		return reply_error(rq, MHD_HTTP_CONTENT_TOO_LARGE, NULL);
+	if (!conditions_hold(rq))
+		return reply_error(rq, MHD_HTTP_PRECONDITION_FAILED, NULL);
+	r = make_parents(rq);
+	if (!r)
+		r = upload_new(rq->server, rq->name, size, &rq->upload, &rq->created);
+	if (r == -ENOENT)
+		return reply_error(
+			rq, MHD_HTTP_CONFLICT, "The directory does not exist; ?parents makes it.");
+	if (r == -EBUSY)
+		return reply_error(
+			rq, MHD_HTTP_CONFLICT, "Another upload to this name is running.");
+	if (r < 0)
+		return reply_errno(rq, r);
+	atomic_fetch_add(&rq->server->metrics.uploads, 1);
+	return MHD_YES;
+}
+
+static void put_fail(struct request *rq, int error)
+{
+	rq->upload_error = error;
+	rq->outcome = OUTCOME_ABORTED;
+	atomic_fetch_add(&rq->server->metrics.uploads_broken, 1);
+	upload_abort(steal_ptr(&rq->upload));
+}
+
+enum MHD_Result put_data(struct request *rq, const char *data, size_t *size)
+{
+	uint64_t limit = rq->server->options->upload_limit;
+	size_t n = *size;
+	int r;
+
+	*size = 0;
+	rq->received += n;
+	if (!rq->upload) {
+		rq->dropped += n;
+		return rq->dropped > DROP_MAX ? MHD_NO : MHD_YES;
+	}
+	r = limit && rq->received > limit ? -EFBIG : upload_write(rq->upload, data, n);
+	if (r < 0)
+		put_fail(rq, r);
+	return MHD_YES;
+}
+
+enum MHD_Result put_answer(struct request *rq)
+{
+	int r = rq->upload_error;
+
+	if (rq->upload)
+		r = upload_finish(steal_ptr(&rq->upload));
+	return r < 0 ? reply_errno(rq, r)
+		     : reply_empty(rq, rq->created ? MHD_HTTP_CREATED : MHD_HTTP_NO_CONTENT);
+}
+
+void put_end(struct request *rq)
+{
+	if (rq->upload)
+		put_fail(rq, -ECONNABORTED);
+}
+
+static int remove_name(struct request *rq)
+{
+	autoclose int parent = root_open_parent(rq->server->root, rq->name, false);
+	const char *base = path_base(rq->name);
+
+	if (parent < 0)
+		return parent;
+	if (!rq->directory && !unlinkat(parent, base, 0))
+		return 0;
+	if (!rq->directory && errno != EISDIR && errno != EPERM)
+		return -errno;
+	return unlinkat(parent, base, AT_REMOVEDIR) ? -errno : 0;
+}
+
+enum MHD_Result delete_answer(struct request *rq)
+{
+	int r;
+
+	if (!*rq->name)
+		return reply_error(rq, MHD_HTTP_FORBIDDEN, NULL);
+	if (!conditions_hold(rq))
+		return reply_error(rq, MHD_HTTP_PRECONDITION_FAILED, NULL);
+	r = remove_name(rq);
+	return r < 0 ? reply_errno(rq, r) : reply_empty(rq, MHD_HTTP_NO_CONTENT);
+}
+
+/* RFC 4918 section 9.3: 405 when it exists, 409 when a parent is missing. */
+enum MHD_Result mkcol_answer(struct request *rq)
+{
+	int r = *rq->name ? make_parents(rq) : -EEXIST;
+
+	if (!r) {
+		autoclose int parent = root_open_parent(rq->server->root, rq->name, false);
+
+		r = parent < 0 ? parent : mkdirat(parent, path_base(rq->name), 0777) ? -errno : 0;
+	}
+	if (r == -EEXIST)
+		return reply_error(rq, MHD_HTTP_METHOD_NOT_ALLOWED, "It exists.");
+	if (r == -ENOENT)
+		return reply_error(rq, MHD_HTTP_CONFLICT, "The directory above does not exist.");
+	return r < 0 ? reply_errno(rq, r) : reply_empty(rq, MHD_HTTP_CREATED);
+}

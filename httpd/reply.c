@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/reply.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "httpd/path.h"
+#include "httpd/server.h"
+
+static void add_cors(struct request *rq, struct MHD_Response *r)
+{
+	const char *origin = rq->server->options->cors;
+
+	if (!origin)
+		return;
+	reply_header(r, "Access-Control-Allow-Origin", origin);
+	reply_header(r, "Access-Control-Expose-Headers",
+		"Accept-Ranges, Content-Length, Content-Range, ETag, Last-Modified");
+	if (strcmp(origin, "*"))
+		reply_header(r, "Vary", "Origin");
+}
+
+enum MHD_Result reply_send(struct request *rq, unsigned status, struct MHD_Response *r)
+{
+	enum MHD_Result result;
+
+	if (!r)
+		return MHD_NO;
+	reply_header(r, "Server", "rww-httpd/" RWWFS_VERSION);
+	reply_header(r, "X-Content-Type-Options", "nosniff");
+	add_cors(rq, r);
+	if (atomic_load(&rq->server->draining))
+		reply_header(r, "Connection", "close");
+	rq->status = status;
+	result = MHD_queue_response(rq->connection, status, r);
+	MHD_destroy_response(r);
+	return result;
+}
+
+void reply_header(struct MHD_Response *r, const char *name, const char *value)
+{
+	if (r && MHD_add_response_header(r, name, value) != MHD_YES)
+		log_warn("cannot add the header %s: %s, ignoring", name, value);
+}
+
+void reply_headerf(struct MHD_Response *r, const char *name, const char *fmt, ...)
+{
+	char value[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(value, sizeof(value), fmt, ap);
+	va_end(ap);
+	reply_header(r, name, value);
+}
+
+struct MHD_Response *reply_text_response(struct text *t, const char *type)
+{
+	struct MHD_Response *r = NULL;
+
+	if (!t->failed && t->data)
+		r = MHD_create_response_from_buffer(t->len, t->data, MHD_RESPMEM_MUST_FREE);
+	if (r)
+		*t = (struct text){0};
+	text_free(t);
+	reply_header(r, "Content-Type", type);
+	return r;
+}
+
+enum MHD_Result reply_error(struct request *rq, unsigned status, const char *why)
+{
+	struct text t = {0};
+	struct MHD_Response *r;
+
+	text_printf(&t, "%u %s\n", status, MHD_get_reason_phrase_for(status));
+	if (why)
+		text_printf(&t, "%s\n", why);
+	rq->body_bytes = t.len;
+	r = reply_text_response(&t, "text/plain; charset=utf-8");
+	reply_header(r, "Cache-Control", "no-store");
+	if (status == MHD_HTTP_UNAUTHORIZED)
+		reply_headerf(r, "WWW-Authenticate", "Basic realm=\"%s\", charset=\"UTF-8\"",
+			rq->server->options->realm);
+	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+		reply_header(r, "Allow",
+			rq->server->options->upload ? "GET, HEAD, OPTIONS, PUT, DELETE, MKCOL"
+						    : "GET, HEAD, OPTIONS");
+	if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
+		reply_header(r, "Retry-After", "1");
+	return reply_send(rq, status, r);
+}
+
+unsigned reply_status_of_errno(int error)
+{
+	switch (-error) {
+	case ENOENT:
+	case ENOTDIR:
+	case ENAMETOOLONG:
+	case ELOOP:
+	case EXDEV: /* would leave the root: not there, as far as anybody is told */
+		return MHD_HTTP_NOT_FOUND;
+	case EACCES:
+	case EPERM:
+	case EROFS:
+		return MHD_HTTP_FORBIDDEN;
+	case EEXIST:
+	case EISDIR:
+	case ENOTEMPTY:
+	case EBUSY:
+		return MHD_HTTP_CONFLICT;
+	case ENOSPC:
+	case EDQUOT:
+		return MHD_HTTP_INSUFFICIENT_STORAGE;
+	case EFBIG:
+		return MHD_HTTP_CONTENT_TOO_LARGE;
+	case EMFILE:
+	case ENFILE:
+	case ENOMEM:
+	case EAGAIN:
+	case ENOTCONN:
+	case ECONNABORTED:
+		return MHD_HTTP_SERVICE_UNAVAILABLE;
+	default:
+		return MHD_HTTP_INTERNAL_SERVER_ERROR;
+	}
+}
+
+enum MHD_Result reply_errno(struct request *rq, int error)
+{
+	unsigned status = reply_status_of_errno(error);
+
+	if (status >= 500 || error == -EXDEV)
+		log_warn("%s %s: %s", rq->method, rq->target, strerror(-error));
+	return reply_error(rq, status, NULL);
+}
+
+enum MHD_Result reply_empty(struct request *rq, unsigned status)
+{
+	return reply_send(rq, status,
+		MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT));
+}
+
+/* The query of the request goes along. */
+enum MHD_Result reply_redirect(struct request *rq, unsigned status, const char *name)
+{
+	const char *query = strchr(rq->target, '?');
+	size_t size = strlen(name) * 3 + 1;
+	autofree char *encoded = malloc(size), *location = NULL;
+	struct MHD_Response *r;
+
+	if (!encoded || !path_encode(name, encoded, size) ||
+		asprintf(&location, "/%s%s", encoded, query ? query : "") < 0)
+		return MHD_NO;
+	r = MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT);
+	reply_header(r, "Location", location);
+	return reply_send(rq, status, r);
+}

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/request.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "httpd/clock.h"
+#include "httpd/get.h"
+#include "httpd/path.h"
+#include "httpd/put.h"
+#include "httpd/reply.h"
+#include "httpd/server.h"
+
+/* begin: the header is there; answering now refuses the body. data: a piece of the body. answer:
+ * all has arrived; called again after the request was held. */
+struct route {
+	const char *method;
+	bool changes; /* needs --upload */
+	enum MHD_Result (*begin)(struct request *rq);
+	enum MHD_Result (*data)(struct request *rq, const char *data, size_t *size);
+	enum MHD_Result (*answer)(struct request *rq);
+};
+
+static enum MHD_Result nothing_to_begin(struct request *rq)
+{
+	return MHD_YES;
+}
+
+/* A body that means nothing is read and dropped (RFC 9110 section 9.3.1). */
+static enum MHD_Result drop_data(struct request *rq, const char *data, size_t *size)
+{
+	*size = 0;
+	return MHD_YES;
+}
+
+static enum MHD_Result options_answer(struct request *rq)
+{
+	bool upload = rq->server->options->upload;
+	const char *methods =
+		upload ? "GET, HEAD, OPTIONS, PUT, DELETE, MKCOL" : "GET, HEAD, OPTIONS";
+	struct MHD_Response *r =
+		MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT);
+
+	reply_header(r, "Allow", methods);
+	if (rq->server->options->cors) {
+		reply_header(r, "Access-Control-Allow-Methods", methods);
+		reply_header(r, "Access-Control-Allow-Headers",
+			"Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Match, "
+			"If-Range, If-Unmodified-Since, Prefer, Range");
+		reply_header(r, "Access-Control-Max-Age", "86400");
+	}
+	return reply_send(rq, MHD_HTTP_NO_CONTENT, r);
+}
+
+static const struct route routes[] = {
+	{"GET", false, nothing_to_begin, drop_data, get_answer},
+	{"HEAD", false, nothing_to_begin, drop_data, get_answer},
+	{"OPTIONS", false, nothing_to_begin, drop_data, options_answer},
+	{"PUT", true, put_begin, put_data, put_answer},
+	{"DELETE", true, nothing_to_begin, drop_data, delete_answer},
+	{"MKCOL", true, nothing_to_begin, drop_data, mkcol_answer},
+};
+
+static const struct route *route_find(const char *method)
+{
+	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
+		if (!strcmp(routes[i].method, method))
+			return &routes[i];
+	return NULL;
+}
+
+bool request_is_head(const struct request *rq)
+{
+	return !strcmp(rq->method, "HEAD");
+}
+
+bool request_is_http_1_0(const struct request *rq)
+{
+	return !strcmp(rq->version, MHD_HTTP_VERSION_1_0);
+}
+
+struct joined {
+	const char *name;
+	char *value;
+	bool failed;
+};
+
+static enum MHD_Result join(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	struct joined *j = cls;
+	size_t old = j->value ? strlen(j->value) + 1 : 0, len = strlen(value ? value : "");
+	char *grown;
+
+	if (strcasecmp(name, j->name))
+		return MHD_YES;
+	grown = realloc(j->value, old + len + 1);
+	if (!grown)
+		return MHD_NO;
+	if (old)
+		grown[old - 1] = ',';
+	memcpy(grown + old, value ? value : "", len + 1);
+	j->value = grown;
+	return MHD_YES;
+}
+
+char *request_header(const struct request *rq, const char *name)
+{
+	struct joined j = {.name = name};
+
+	if (MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, name))
+		(void)MHD_get_connection_values(rq->connection, MHD_HEADER_KIND, join, &j);
+	return j.value;
+}
+
+/* -- the checks that every request passes ---------------------------------------------------- */
+
+/* How the body is framed must be beyond doubt (RFC 9112 section 6.3): one length, or chunked. */
+static bool framing_is_sound(const struct request *rq)
+{
+	autofree char *length = request_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	autofree char *encoding = request_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+
+	if (encoding && (length || strcasecmp(encoding, "chunked") || request_is_http_1_0(rq)))
+		return false;
+	return !length || (*length && !length[strspn(length, "0123456789")]);
+}
+
+static bool host_is_sound(const struct request *rq)
+{
+	autofree char *host = request_header(rq, MHD_HTTP_HEADER_HOST);
+
+	if (!host)
+		return request_is_http_1_0(rq);
+	return !strpbrk(host, ", /?#@\t");
+}
+
+static int name_set(struct request *rq, const char *url)
+{
+	autofree struct path *path = malloc(sizeof(*path));
+	int r;
+
+	if (!path)
+		return -ENOMEM;
+	if (!strcmp(url, "*") && !strcmp(rq->method, "OPTIONS"))
+		url = "/";
+	r = path_parse(url, path);
+	if (r < 0)
+		return r;
+	rq->name = strdup(path->name);
+	rq->directory = path->directory;
+	rq->hidden = path->hidden;
+	return rq->name ? 0 : -ENOMEM;
+}
+
+/* Preflights come without credentials (Fetch standard), so OPTIONS needs none. */
+static enum auth_result authorize(struct request *rq)
+{
+	struct server *s = rq->server;
+	enum auth_result result = AUTH_OK;
+	autofree char *header = NULL;
+
+	pthread_rwlock_rdlock(&s->auth_lock);
+	if (s->auth && strcmp(rq->method, "OPTIONS") &&
+		(rq->route->changes || !s->options->public_reads)) {
+		header = request_header(rq, MHD_HTTP_HEADER_AUTHORIZATION);
+		result = auth_check(s->auth, header, &rq->user);
+	}
+	pthread_rwlock_unlock(&s->auth_lock);
+	if (result == AUTH_WRONG)
+		atomic_fetch_add(&s->metrics.auth_failures, 1);
+	return result;
+}
+
+/* MHD_YES without an answer when the request may go on to its route. */
+static enum MHD_Result request_check(struct request *rq, const char *url)
+{
+	int r;
+
+	rq->checked = true;
+	if (!framing_is_sound(rq))
+		return reply_error(
+			rq, MHD_HTTP_BAD_REQUEST, "The length of the body is not clear.");
+	if (!host_is_sound(rq))
+		return reply_error(rq, MHD_HTTP_BAD_REQUEST, "One Host header is needed.");
+	rq->route = route_find(rq->method);
+	if (!rq->route)
+		return reply_error(rq, MHD_HTTP_NOT_IMPLEMENTED, NULL);
+	if (authorize(rq) != AUTH_OK)
+		return reply_error(rq, MHD_HTTP_UNAUTHORIZED, NULL);
+	if (rq->route->changes && !rq->server->options->upload)
+		return reply_error(rq, MHD_HTTP_METHOD_NOT_ALLOWED, NULL);
+	r = name_set(rq, url);
+	if (r == -EINVAL)
+		return reply_error(rq, MHD_HTTP_BAD_REQUEST, "The path is malformed.");
+	if (r == -ENAMETOOLONG)
+		return reply_error(rq, MHD_HTTP_URI_TOO_LONG, NULL);
+	if (r < 0)
+		return reply_errno(rq, r);
+	if (rq->hidden && !rq->server->options->dotfiles)
+		return reply_error(
+			rq, rq->route->changes ? MHD_HTTP_FORBIDDEN : MHD_HTTP_NOT_FOUND, NULL);
+	return rq->route->begin(rq);
+}
+
+/* -- callbacks of libmicrohttpd --------------------------------------------------------------- */
+
+static struct client *client_of(struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	return info ? info->socket_context : NULL;
+}
+
+void *request_begin(void *cls, const char *uri, struct MHD_Connection *connection)
+{
+	struct server *s = cls;
+	struct request *rq = calloc(1, sizeof(*rq));
+
+	if (!rq)
+		return NULL;
+	rq->server = s;
+	rq->connection = connection;
+	rq->client = client_of(connection);
+	rq->target = strdup(uri);
+	rq->when = time(NULL);
+	rq->started_ms = clock_ms();
+	rq->resource.fd = -1;
+	waiter_init(&rq->waiter, s->follow, connection);
+	if (rq->client)
+		client_expect_header(&s->clients, rq->client,
+			rq->started_ms + s->options->header_timeout_ms, false);
+	return rq;
+}
+
+static void request_start(struct request *rq, const char *method, const char *version)
+{
+	rq->started = true;
+	rq->method = method;
+	rq->version = version;
+	client_expect_header(&rq->server->clients, rq->client, 0, false);
+}
+
+static bool has_body(const struct request *rq)
+{
+	autofree char *length = request_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
+
+	return (length && strcmp(length, "0")) ||
+	       MHD_lookup_connection_value(
+		       rq->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+}
+
+enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, const char *url,
+	const char *method, const char *version, const char *data, size_t *data_size, void **con)
+{
+	struct request *rq = *con;
+
+	if (!rq || !rq->target || !rq->client)
+		return MHD_NO;
+	if (!rq->started) {
+		request_start(rq, method, version);
+		/* libmicrohttpd closes connections that are answered before the body; one that has
+		 * none is looked at when all has arrived. */
+		if (has_body(rq))
+			return request_check(rq, url);
+		return MHD_YES;
+	}
+	if (!rq->checked) {
+		enum MHD_Result result = request_check(rq, url);
+
+		if (result != MHD_YES || rq->status)
+			return result;
+	}
+	if (*data_size) {
+		atomic_fetch_add(&rq->server->metrics.bytes_received, *data_size);
+		return rq->route->data(rq, data, data_size);
+	}
+	return rq->status ? MHD_YES : rq->route->answer(rq);
+}
+
+static const char *outcome_name(const struct request *rq, enum MHD_RequestTerminationCode how)
+{
+	static const char *const names[] = {[OUTCOME_OK] = "ok",
+		[OUTCOME_ABORTED] = "aborted",
+		[OUTCOME_GONE] = "client gone",
+		[OUTCOME_TIMEOUT] = "timeout",
+		[OUTCOME_STOPPED] = "stopped"};
+
+	if (rq->outcome != OUTCOME_OK || how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+		return names[rq->outcome];
+	if (how == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED)
+		return names[OUTCOME_TIMEOUT];
+	if (how == MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN)
+		return names[OUTCOME_STOPPED];
+	return names[OUTCOME_GONE];
+}
+
+/* A request that the library refused by itself never came to request_handle(): it was
+ * malformed. One whose client left before the answer gets nginx's 499. */
+static void request_log(struct request *rq, enum MHD_RequestTerminationCode how)
+{
+	struct server *s = rq->server;
+	const char *outcome = outcome_name(rq, how);
+	unsigned status = rq->status ? rq->status : rq->started ? 499 : MHD_HTTP_BAD_REQUEST;
+	autofree char *referer = rq->started ? request_header(rq, MHD_HTTP_HEADER_REFERER) : NULL;
+	autofree char *agent = rq->started ? request_header(rq, MHD_HTTP_HEADER_USER_AGENT) : NULL;
+	bool no_body = rq->started && request_is_head(rq);
+
+	atomic_fetch_add(&s->metrics.responses[status / 100 % 6], 1);
+	atomic_fetch_add(&s->metrics.bytes_sent, no_body ? 0 : rq->body_bytes);
+	if (!strcmp(outcome, "client gone"))
+		atomic_fetch_add(&s->metrics.clients_gone, 1);
+	accesslog_write(&s->log, &(struct accesslog_entry){
+					 .address = rq->client ? rq->client->address : "-",
+					 .user = rq->user,
+					 .method = rq->method,
+					 .target = rq->target,
+					 .version = rq->version,
+					 .referer = referer,
+					 .agent = agent,
+					 .outcome = outcome,
+					 .status = status,
+					 .bytes = no_body ? 0 : rq->body_bytes,
+					 .milliseconds = clock_ms() - rq->started_ms,
+					 .when = rq->when,
+				 });
+}
+
+void request_end(void *cls, struct MHD_Connection *connection, void **con,
+	enum MHD_RequestTerminationCode how)
+{
+	struct request *rq = *con;
+	struct server *s;
+
+	if (!rq)
+		return;
+	s = rq->server;
+	*con = NULL;
+	waiter_done(&rq->waiter); /* before its live may go */
+	put_end(rq);
+	request_log(rq, how);
+	live_put(s->follow, rq->live);
+	resource_close(&rq->resource);
+	if (rq->client)
+		client_expect_header(&s->clients, rq->client,
+			clock_ms() + s->options->idle_timeout_ms + s->options->header_timeout_ms,
+			true);
+	free(rq->target);
+	free(rq->name);
+	free(rq->user);
+	free(rq);
+}

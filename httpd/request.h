@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One request, from its first line to the line in the access log. Made and ended by callbacks of
+ * libmicrohttpd; only ever touched by the worker that its connection belongs to (waiter: see
+ * follow.h). request.c is the table of contents of the server: the routes.
+ */
+#ifndef HTTPD_REQUEST_H
+#define HTTPD_REQUEST_H
+
+#include <microhttpd.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "httpd/follow.h"
+#include "httpd/resource.h"
+
+struct server;
+struct upload;
+
+enum outcome { OUTCOME_OK, OUTCOME_ABORTED, OUTCOME_GONE, OUTCOME_TIMEOUT, OUTCOME_STOPPED };
+
+struct request {
+	struct server *server;
+	struct MHD_Connection *connection;
+	struct client *client;
+	const struct route *route;
+
+	char *target;                 /* as sent, query included; NULL when out of memory */
+	const char *method, *version; /* libmicrohttpd's; NULL before the header is complete */
+	char *name;                   /* below the root, see struct path */
+	bool directory, hidden;
+	char *user;
+
+	time_t when;
+	uint64_t started_ms;
+	uint64_t wait_until_ms; /* how long the client lets us wait, once held; 0: any time */
+
+	bool started, checked; /* the header is complete; its route has begun */
+	unsigned status;       /* 0 until answered */
+	uint64_t body_bytes;   /* promised, or counted by the body */
+	enum outcome outcome;
+
+	struct resource resource;
+	struct live *live; /* followed, or NULL */
+	struct waiter waiter;
+	struct upload *upload; /* running */
+	bool created;          /* by the upload */
+	int upload_error;
+	uint64_t received, dropped; /* body bytes, in total and for nothing */
+};
+
+/* Callbacks of libmicrohttpd; cls is the server. */
+void *request_begin(void *cls, const char *uri, struct MHD_Connection *connection);
+enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, const char *url,
+	const char *method, const char *version, const char *data, size_t *data_size, void **con);
+void request_end(void *cls, struct MHD_Connection *connection, void **con,
+	enum MHD_RequestTerminationCode how);
+
+bool request_is_head(const struct request *rq);
+/* A header of the request; several of that name are joined with commas (RFC 9110 section 5.3). NULL
+ * when absent. Free it. */
+char *request_header(const struct request *rq, const char *name);
+bool request_is_http_1_0(const struct request *rq);
+
+#endif

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "httpd/clock.h"
+#include "httpd/monitor.h"
+#include "httpd/notify.h"
+#include "httpd/request.h"
+
+#define POOL_SIZE 32768 /* header and chunk buffer of a connection */
+#define PEM_MAX   1048576
+
+/* -- opening ---------------------------------------------------------------------------------- */
+
+static int open_root(struct server *s)
+{
+	struct stat st;
+	int r;
+
+	s->root = open(s->options->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->root < 0 || fstat(s->root, &st)) {
+		r = -errno;
+		log_error("cannot serve %s: %s", s->options->root, strerror(-r));
+		return r;
+	}
+	s->root_device = st.st_dev;
+	s->root_is_live = state_is_known(s->root);
+	return 0;
+}
+
+static int open_listeners(struct server *s)
+{
+	int first, count = notify_sockets(&first), r = 0;
+
+	if (count < 0)
+		log_warn("cannot take the sockets of the service manager: %s, ignoring",
+			strerror(-count));
+	for (int i = 0; !r && i < count && i < LISTEN_MAX; i++)
+		r = listen_inherited(first + i, &s->listeners[s->listener_count++]);
+	if (count > 0)
+		return r;
+	for (unsigned i = 0; !r && i < s->options->listen_count; i++)
+		r = listen_on(s->options->listen[i], &s->listeners[s->listener_count++]);
+	if (!r && s->options->metrics)
+		r = listen_on(s->options->metrics, &s->metrics_listener);
+	return r;
+}
+
+static int read_pem(const char *file, char **ret)
+{
+	autoclose int fd = open(file, O_RDONLY | O_CLOEXEC);
+	autofree char *data = malloc(PEM_MAX);
+	ssize_t n = fd < 0 || !data ? -1 : read(fd, data, PEM_MAX - 1);
+
+	if (n < 0) {
+		int r = -errno;
+
+		log_error("cannot read %s: %s", file, strerror(-r));
+		return r;
+	}
+	data[n] = '\0';
+	*ret = steal_ptr(&data);
+	return 0;
+}
+
+static int open_tls(struct server *s)
+{
+	int r = 0;
+
+	if (s->options->cert)
+		r = read_pem(s->options->cert, &s->cert);
+	if (!r && s->options->key)
+		r = read_pem(s->options->key, &s->key);
+	return r;
+}
+
+/* An upload without credentials is for this machine only. */
+static int check_upload(const struct server *s)
+{
+	if (!s->options->upload || s->auth)
+		return 0;
+	for (unsigned i = 0; i < s->listener_count; i++) {
+		if (s->listeners[i].loopback)
+			continue;
+		log_error("option '--upload': needs --htpasswd or --tokens, since %s is not a "
+			  "loopback "
+			  "address",
+			s->listeners[i].address);
+		return -EPERM;
+	}
+	return 0;
+}
+
+int server_open(struct server *s, const struct options *o)
+{
+	int r;
+
+	*s = (struct server){.options = o, .root = -1};
+	for (unsigned i = 0; i < LISTEN_MAX; i++)
+		s->listeners[i].fd = -1;
+	s->metrics_listener.fd = -1;
+	s->log.fd = -1;
+	pthread_rwlock_init(&s->auth_lock, NULL);
+	clients_init(&s->clients);
+	uploads_init(&s->uploads);
+	s->mime = mime_new(o->mime_types);
+	r = s->mime ? open_root(s) : -ENOMEM;
+	if (!r)
+		r = open_listeners(s);
+	if (!r)
+		r = open_tls(s);
+	if (!r)
+		r = auth_load(o, &s->auth);
+	if (!r)
+		r = check_upload(s);
+	return r ? r : accesslog_open(&s->log, o->access_log, o->log_format);
+}
+
+void server_close(struct server *s)
+{
+	follow_free(s->follow);
+	for (unsigned i = 0; i < LISTEN_MAX; i++)
+		cleanup_close(&s->listeners[i].fd);
+	cleanup_close(&s->metrics_listener.fd);
+	accesslog_close(&s->log);
+	auth_free(s->auth);
+	mime_free(s->mime);
+	cleanup_close(&s->root);
+	clients_destroy(&s->clients);
+	uploads_destroy(&s->uploads);
+	pthread_rwlock_destroy(&s->auth_lock);
+	free(s->cert);
+	free(s->key);
+}
+
+/* -- running ---------------------------------------------------------------------------------- */
+
+static void library_log(void *cls, const char *fmt, va_list ap)
+	__attribute__((format(printf, 2, 0)));
+
+/* What the library has to say is about single clients: not worth more than a trace. */
+static void library_log(void *cls, const char *fmt, va_list ap)
+{
+	char line[512];
+
+	vsnprintf(line, sizeof(line), fmt, ap);
+	line[strcspn(line, "\n")] = '\0';
+	log_trace("%s", line);
+}
+
+/* Percent-encoding is path.c's business. */
+static size_t keep_escapes(void *cls, struct MHD_Connection *connection, char *text)
+{
+	return strlen(text);
+}
+
+static void connection_changed(void *cls, struct MHD_Connection *connection, void **context,
+	enum MHD_ConnectionNotificationCode what)
+{
+	struct server *s = cls;
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+		*context = client_new(
+			&s->clients, info->connect_fd, clock_ms() + s->options->header_timeout_ms);
+	} else if (*context) {
+		client_free(&s->clients, *context);
+		*context = NULL;
+	}
+}
+
+static struct MHD_Daemon *daemon_start(struct server *s, struct listener *l)
+{
+	const struct options *o = s->options;
+	unsigned seconds = (unsigned)((o->idle_timeout_ms + 999) / 1000);
+	unsigned flags =
+		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+	struct MHD_OptionItem more[8] = {0};
+	unsigned n = 0;
+
+	if (o->threads > 1)
+		more[n++] = (struct MHD_OptionItem){
+			MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)o->threads, NULL};
+	if (o->max_per_ip)
+		more[n++] = (struct MHD_OptionItem){
+			MHD_OPTION_PER_IP_CONNECTION_LIMIT, (intptr_t)o->max_per_ip, NULL};
+	if (s->cert) {
+		flags |= MHD_USE_TLS;
+		more[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, s->cert};
+		more[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, s->key};
+	}
+	more[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
+	return MHD_start_daemon(flags, 0, NULL, NULL, request_handle, s,
+		/* the logger first: it hears what is wrong with the others */
+		MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL, MHD_OPTION_LISTEN_SOCKET, l->fd,
+		MHD_OPTION_URI_LOG_CALLBACK, request_begin, s, MHD_OPTION_NOTIFY_COMPLETED,
+		request_end, s, MHD_OPTION_NOTIFY_CONNECTION, connection_changed, s,
+		MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_SIZE, MHD_OPTION_CONNECTION_LIMIT,
+		(unsigned)o->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, seconds,
+		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+		MHD_OPTION_ARRAY, more, MHD_OPTION_END);
+}
+
+/* The library owns the socket from here on. */
+static int start_listener(struct server *s, unsigned i)
+{
+	struct listener *l = &s->listeners[i];
+
+	s->daemons[i] = daemon_start(s, l);
+	if (!s->daemons[i]) {
+		log_error("cannot start the server on %s%s", l->address,
+			s->cert ? ": see whether certificate and key are right" : "");
+		return -EIO;
+	}
+	(void)steal_fd(&l->fd);
+	log_note("listening on %s://%s/", s->cert ? "https" : "http", l->address);
+	return 0;
+}
+
+int server_start(struct server *s)
+{
+	int r = follow_new(&s->follow);
+
+	if (r < 0) {
+		log_error("cannot start the thread that follows files: %s", strerror(-r));
+		return r;
+	}
+	log_note("serving %s, %s", s->options->root,
+		s->root_is_live ? "live" : "not an rwwfs mount: as it is");
+	for (unsigned i = 0; !r && i < s->listener_count; i++)
+		r = start_listener(s, i);
+	if (!r && s->metrics_listener.fd >= 0)
+		r = monitor_start(s);
+	return r;
+}
+
+/* -- stopping --------------------------------------------------------------------------------- */
+
+static void stop_accepting(struct server *s)
+{
+	for (unsigned i = 0; i < s->listener_count; i++) {
+		int fd = s->daemons[i] ? MHD_quiesce_daemon(s->daemons[i]) : -1;
+
+		cleanup_close(&fd);
+	}
+}
+
+static void wait_for_clients(struct server *s, const atomic_bool *hurry)
+{
+	uint64_t until = clock_ms() + s->options->drain_timeout_ms;
+
+	while (clients_count(&s->clients) && clock_ms() < until && !atomic_load(hurry)) {
+		clients_reap(&s->clients, clock_ms(), true);
+		usleep(10000);
+	}
+}
+
+/* Everybody who is held must run again before the library may be stopped. */
+static void wake_all(struct server *s)
+{
+	unsigned held, lives;
+
+	follow_stop(s->follow);
+	for (int i = 0; i < 500; i++) {
+		follow_count(s->follow, &held, &lives);
+		if (!held)
+			return;
+		usleep(10000);
+	}
+	log_warn("%u requests are still held", held);
+}
+
+void server_stop(struct server *s, const atomic_bool *hurry)
+{
+	unsigned left;
+
+	notify("STOPPING=1");
+	atomic_store(&s->draining, true);
+	stop_accepting(s);
+	wait_for_clients(s, hurry);
+	left = clients_count(&s->clients);
+	if (left)
+		log_note("cutting %u connections", left);
+	if (s->follow)
+		wake_all(s);
+	for (unsigned i = 0; i < s->listener_count; i++)
+		if (s->daemons[i])
+			MHD_stop_daemon(s->daemons[i]);
+	monitor_stop(s);
+}
+
+/* -- the rest --------------------------------------------------------------------------------- */
+
+void server_reload(struct server *s)
+{
+	struct auth *fresh, *old;
+
+	log_note("reloading");
+	notify("RELOADING=1");
+	(void)accesslog_reopen(&s->log); /* logged; the old one goes on */
+	if (auth_load(s->options, &fresh) < 0) {
+		log_warn("credentials stay as they were");
+	} else {
+		pthread_rwlock_wrlock(&s->auth_lock);
+		old = s->auth;
+		s->auth = fresh;
+		pthread_rwlock_unlock(&s->auth_lock);
+		auth_free(old);
+	}
+	notify("READY=1");
+}
+
+void server_gauges(struct server *s, struct metrics_gauges *ret)
+{
+	ret->connections = clients_count(&s->clients);
+	follow_count(s->follow, &ret->held, &ret->followed);
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The running server: what all requests share, from the first listener to the last log line.
+ * Made and ended by main's thread; requests read it from their workers. What changes
+ * afterwards says how it is protected.
+ */
+#ifndef HTTPD_SERVER_H
+#define HTTPD_SERVER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "httpd/accesslog.h"
+#include "httpd/auth.h"
+#include "httpd/client.h"
+#include "httpd/follow.h"
+#include "httpd/listen.h"
+#include "httpd/metrics.h"
+#include "httpd/mime.h"
+#include "httpd/options.h"
+#include "httpd/upload.h"
+
+struct server {
+	const struct options *options;
+	int root;
+	dev_t root_device;
+	bool root_is_live; /* an rwwfs mount */
+	struct mime *mime;
+	struct follow *follow;
+	struct uploads uploads;
+	struct clients clients;
+	struct accesslog log;
+	struct metrics metrics;
+	pthread_rwlock_t auth_lock;
+	struct auth *auth;    /* auth_lock; NULL: everybody may */
+	atomic_bool draining; /* answers close their connection */
+
+	struct listener listeners[LISTEN_MAX];
+	unsigned listener_count;
+	struct listener metrics_listener; /* fd -1: none */
+	struct MHD_Daemon *daemons[LISTEN_MAX];
+	struct MHD_Daemon *metrics_daemon;
+	char *cert, *key; /* PEM */
+};
+
+/* Opens everything, privileges still whole: root, sockets, logs, certificates, credentials.
+ * -errno, logged; server_close() in either case. */
+int server_open(struct server *s, const struct options *o);
+/* Starts to answer. */
+int server_start(struct server *s);
+/* Stops accepting, lets running answers end for up to the drain timeout (or until *hurry), cuts
+ * the rest. */
+void server_stop(struct server *s, const atomic_bool *hurry);
+void server_close(struct server *s);
+
+/* SIGHUP: reopens the log, reads credentials again; what fails stays as it was. */
+void server_reload(struct server *s);
+
+void server_gauges(struct server *s, struct metrics_gauges *ret);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/state.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <sys/xattr.h>
+
+#include "common/parse.h"
+
+static const char *const names[] = {
+	[STATE_PLAIN] = "complete",
+	[STATE_GROWING] = "growing",
+	[STATE_COMPLETE] = "complete",
+	[STATE_ABORTED] = "aborted",
+};
+
+const char *state_name(enum state state)
+{
+	return names[state];
+}
+
+/* The value as a string. */
+static int get(int fd, const char *name, char *buf, size_t size)
+{
+	ssize_t n = fgetxattr(fd, name, buf, size - 1);
+
+	if (n < 0)
+		return -errno;
+	buf[n] = '\0';
+	return 0;
+}
+
+static int get_number(int fd, const char *name, uint64_t *ret)
+{
+	char buf[32];
+	int r = get(fd, name, buf, sizeof(buf));
+
+	return r < 0 ? r : parse_u64(buf, ret);
+}
+
+/* A plain filesystem may carry attributes of this name too: a store served directly, say. */
+bool state_is_known(int fd)
+{
+	struct statfs fs;
+	char buf[32];
+
+	return !fstatfs(fd, &fs) && fs.f_type == FUSE_SUPER_MAGIC &&
+	       (!get(fd, "user.rww.state", buf, sizeof(buf)) || errno == ENODATA);
+}
+
+enum state state_get(int fd)
+{
+	char buf[32];
+
+	if (get(fd, "user.rww.state", buf, sizeof(buf)) < 0)
+		return STATE_PLAIN;
+	for (int s = STATE_GROWING; s <= STATE_ABORTED; s++)
+		if (!strcmp(buf, names[s]))
+			return s;
+	return STATE_PLAIN;
+}
+
+int state_declared_size(int fd, uint64_t *ret)
+{
+	return get_number(fd, "user.rww.size", ret);
+}
+
+int state_edge(int fd, uint64_t *ret)
+{
+	return get_number(fd, "user.rww.edge", ret);
+}
+
+int state_declare_size(int fd, uint64_t size)
+{
+	char buf[32];
+	int n = snprintf(buf, sizeof(buf), "%" PRIu64, size);
+
+	return fsetxattr(fd, "user.rww.size", buf, (size_t)n, 0) ? -errno : 0;
+}
+
+int state_abort(int fd)
+{
+	static const char value[] = "aborted";
+
+	return fsetxattr(fd, "user.rww.state", value, sizeof(value) - 1, 0) ? -errno : 0;
+}

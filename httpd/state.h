@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the mount says of a file: the extended attributes user.rww.* (DESIGN section 4), read and
+ * set through an open descriptor (not O_PATH). Any thread; each call is a round trip to the
+ * filesystem's daemon. Sizes and edges are bytes. Errors are negative errno.
+ */
+#ifndef HTTPD_STATE_H
+#define HTTPD_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum state {
+	STATE_PLAIN, /* not on an rwwfs mount */
+	STATE_GROWING,
+	STATE_COMPLETE,
+	STATE_ABORTED,
+};
+
+/* Whether fd is on a mount that has these attributes. */
+bool state_is_known(int fd);
+
+/* A file whose state cannot be told is STATE_PLAIN. */
+enum state state_get(int fd);
+
+/* -ENODATA when none is declared. */
+int state_declared_size(int fd, uint64_t *ret);
+int state_edge(int fd, uint64_t *ret);
+
+int state_declare_size(int fd, uint64_t size);
+int state_abort(int fd);
+
+const char *state_name(enum state state);
+
+#endif

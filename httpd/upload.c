@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/upload.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "httpd/path.h"
+#include "httpd/resource.h"
+#include "httpd/root.h"
+#include "httpd/server.h"
+
+struct upload {
+	struct list entry; /* uploads->lock */
+	struct uploads *uploads;
+	dev_t dev; /* of the directory */
+	ino_t ino;
+	int directory, fd;
+	char *base, *temporary; /* temporary: NULL once the file has its name */
+	bool live;              /* on an rwwfs mount: visible while it arrives */
+	uint64_t written;
+};
+
+void uploads_init(struct uploads *u)
+{
+	pthread_mutex_init(&u->lock, NULL);
+	list_init(&u->all);
+}
+
+void uploads_destroy(struct uploads *u)
+{
+	pthread_mutex_destroy(&u->lock);
+}
+
+static void upload_free(struct upload *up)
+{
+	{
+		SCOPED_LOCK(&up->uploads->lock);
+		list_del(&up->entry);
+	}
+	if (up->temporary && unlinkat(up->directory, up->temporary, 0) && errno != ENOENT)
+		log_warn("cannot remove the unfinished upload %s: %s, ignoring", up->temporary,
+			strerror(errno));
+	cleanup_close(&up->fd);
+	cleanup_close(&up->directory);
+	free(up->base);
+	free(up->temporary);
+	free(up);
+}
+
+static bool is_same(const struct upload *a, const struct upload *b)
+{
+	return a->dev == b->dev && a->ino == b->ino && !strcmp(a->base, b->base);
+}
+
+/* Nobody else may write this name until it is freed. */
+static int claim(struct uploads *u, struct upload *up)
+{
+	SCOPED_LOCK(&u->lock);
+	list_for_each (it, &u->all)
+		if (is_same(list_entry(it, struct upload, entry), up))
+			return -EBUSY;
+	list_add_tail(&u->all, &up->entry);
+	return 0;
+}
+
+/* A hidden name beside the final one. */
+static int temporary_open(struct upload *up)
+{
+	static atomic_uint number; /* only to be different */
+
+	for (int i = 0; i < 100; i++) {
+		if (asprintf(&up->temporary, ".rww-upload-%d-%u", getpid(),
+			    atomic_fetch_add(&number, 1)) < 0) {
+			up->temporary = NULL;
+			return -ENOMEM;
+		}
+		up->fd = openat(up->directory, up->temporary,
+			O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+		if (up->fd >= 0)
+			return 0;
+		free(up->temporary);
+		up->temporary = NULL;
+		if (errno != EEXIST)
+			break;
+	}
+	return -errno;
+}
+
+static int publish(struct upload *up, bool *ret_created)
+{
+	*ret_created =
+		!renameat2(up->directory, up->temporary, up->directory, up->base, RENAME_NOREPLACE);
+	if (!*ret_created && errno != EEXIST && errno != EINVAL)
+		return -errno;
+	if (!*ret_created && renameat(up->directory, up->temporary, up->directory, up->base))
+		return -errno;
+	free(up->temporary);
+	up->temporary = NULL;
+	return 0;
+}
+
+/* A directory of that name would only be noticed when everything has arrived. */
+static int look(struct upload *up, bool *ret_created)
+{
+	struct stat st;
+
+	*ret_created = fstatat(up->directory, up->base, &st, AT_SYMLINK_NOFOLLOW) != 0;
+	return !*ret_created && S_ISDIR(st.st_mode) ? -EISDIR : 0;
+}
+
+static int upload_open(struct server *s, struct upload *up, uint64_t size, bool *ret_created)
+{
+	struct stat st;
+	int r = look(up, ret_created);
+
+	if (!r)
+		r = temporary_open(up);
+	if (r < 0)
+		return r;
+	if (fstat(up->fd, &st))
+		return -errno;
+	up->live = resource_may_grow(s, up->fd, &st);
+	if (!up->live)
+		return 0;
+	if (size != UPLOAD_SIZE_UNKNOWN) {
+		r = state_declare_size(up->fd, size);
+		if (r < 0)
+			log_trace("cannot declare the size of %s: %s, ignoring", up->base,
+				strerror(-r));
+	}
+	return publish(up, ret_created);
+}
+
+static int upload_locate(struct server *s, struct upload *up, const char *name)
+{
+	struct stat st;
+
+	up->directory = root_open_parent(s->root, name, false);
+	if (up->directory < 0)
+		return up->directory;
+	up->base = strdup(path_base(name));
+	if (!up->base)
+		return -ENOMEM;
+	if (fstat(up->directory, &st))
+		return -errno;
+	up->dev = st.st_dev;
+	up->ino = st.st_ino;
+	return 0;
+}
+
+int upload_new(
+	struct server *s, const char *name, uint64_t size, struct upload **ret, bool *ret_created)
+{
+	struct upload *up = calloc(1, sizeof(*up));
+	int r;
+
+	if (!up)
+		return -ENOMEM;
+	list_init(&up->entry);
+	up->uploads = &s->uploads;
+	up->directory = up->fd = -1;
+	r = upload_locate(s, up, name);
+	if (!r)
+		r = claim(&s->uploads, up);
+	if (!r)
+		r = upload_open(s, up, size, ret_created);
+	if (r < 0) {
+		upload_free(up);
+		return r;
+	}
+	*ret = up;
+	return 0;
+}
+
+int upload_write(struct upload *up, const char *data, size_t size)
+{
+	while (size) {
+		ssize_t n = write(up->fd, data, size);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			data += n;
+			size -= (size_t)n;
+			up->written += (uint64_t)n;
+		}
+	}
+	return 0;
+}
+
+int upload_finish(struct upload *up)
+{
+	bool created;
+	int fd = steal_fd(&up->fd), r = close(fd) ? -errno : 0;
+
+	if (!r && up->temporary)
+		r = publish(up, &created);
+	upload_free(up);
+	return r;
+}
+
+void upload_abort(struct upload *up)
+{
+	int r = up->live ? state_abort(up->fd) : 0;
+
+	if (r < 0)
+		log_warn("cannot mark the broken upload %s as aborted: %s, ignoring", up->base,
+			strerror(-r));
+	upload_free(up);
+}

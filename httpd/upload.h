@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Files being uploaded. On an rwwfs mount the file appears under its final name at once, with the
+ * size that Content-Length declares, and is read while it arrives; a broken upload leaves it
+ * aborted. On a plain directory nobody could tell a half file from a whole one: there it
+ * appears when it is complete. In both cases it is a new file: readers of an old one of that name
+ * keep that. One upload per name at a time. Any thread; errors are negative errno.
+ */
+#ifndef HTTPD_UPLOAD_H
+#define HTTPD_UPLOAD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/list.h"
+
+struct server;
+struct upload;
+
+struct uploads {
+	pthread_mutex_t lock;
+	struct list all; /* of struct upload, lock */
+};
+
+void uploads_init(struct uploads *u);
+void uploads_destroy(struct uploads *u);
+
+#define UPLOAD_SIZE_UNKNOWN UINT64_MAX
+
+/* -EBUSY when another upload to that name runs. *ret_created: there was no file of that name. */
+int upload_new(
+	struct server *s, const char *name, uint64_t size, struct upload **ret, bool *ret_created);
+int upload_write(struct upload *up, const char *data, size_t size);
+/* All has arrived. Whether or not it succeeds, up is gone. */
+int upload_finish(struct upload *up);
+/* It broke: the file is aborted (or never appeared). up is gone. */
+void upload_abort(struct upload *up);
+
+#endif
