@@ -7,6 +7,7 @@ import time
 import pytest
 
 from harness import procs
+from harness.agent import File
 from harness.data import pattern
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
@@ -50,23 +51,50 @@ def test_completion_ends_a_held_read_with_eof(growing):
     assert mount.xattr("f", "state") == "complete"
 
 
+def begin_open_and_read(mount, name="f"):
+    """A program that opens a file and reads at once."""
+    return mount.agent().begin(open_and_read, mount.path(name)).wait_blocked("openat", "read")
+
+
+def open_and_read(path):
+    fd = os.open(path, os.O_RDONLY)
+    return fd, os.read(fd, 100)
+
+
 def test_opened_while_still_empty(mount):
+    """Programs that begin with sendfile would take an empty file for a complete one."""
     writer = mount.writer("f")
-    reader = mount.reader("f")
-    held = reader.begin_read().wait_held()
+    pending = begin_open_and_read(mount)
     writer.write(b"x")
-    assert held.result() == b"x"
-    held = reader.begin_read().wait_held()
+    fd, got = pending.result()
+    assert got == b"x"
+    held = File(pending.agent, mount.path("f"), fd, mount).begin_read().wait_held()
     writer.close()
     assert held.result() == b""
 
 
 def test_an_empty_file_can_complete(mount):
     writer = mount.writer("f")
-    held = mount.reader("f").begin_read().wait_held()
+    pending = begin_open_and_read(mount)
     writer.close()
-    assert held.result() == b""
+    assert pending.result()[1] == b""
     assert mount.stat("f").st_size == 0
+
+
+def test_a_program_may_open_what_it_has_only_just_created(mount):
+    agent = mount.agent()
+    writer = mount.writer("f", agent=agent)
+    reader = mount.reader("f", agent=agent)
+    writer.write(b"x")
+    assert reader.read() == b"x"
+
+
+def test_an_empty_file_opened_nonblocking(mount):
+    writer = mount.writer("f")
+    reader = mount.reader("f", os.O_NONBLOCK)
+    assert reader.read() == b""
+    writer.write(b"x")
+    assert reader.read() == b"x"
 
 
 def test_zero_bytes_are_never_waited_for(growing):
@@ -364,7 +392,9 @@ def test_a_new_file_under_an_old_name_is_its_own(growing):
     old_reader.read()
     mount.probe.call(os.unlink, mount.path("f"))
     writer = mount.writer("f", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    writer.write(b"begun")
     reader = mount.reader("f")
+    assert reader.read() == b"begun"
     old_held, held = old_reader.begin_read().wait_held(), reader.begin_read().wait_held()
     writer.write(b"new")
     assert held.result() == b"new"

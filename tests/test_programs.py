@@ -203,11 +203,12 @@ def test_cp_into_the_mount(mount):
 def test_a_chain_of_copies_follows_itself(mount):
     """Each cp inside the mount makes a file that the next one follows."""
     writer = mount.writer("0")
+    writer.write(DATA[:1000])
     copiers = []
     for i in range(3):
         copiers.append(mount.popen(["cp", mount.path(str(i)), mount.path(str(i + 1))]))
         procs.wait_until(lambda: os.path.exists(mount.stored(str(i + 1))), f"copy {i + 1}")
-    produce(writer, DATA[:100_000], 0.5)
+    produce(writer, DATA[1000:100_000], 0.5)
     writer.close()
     for copier in copiers:
         assert copier.wait(procs.seconds(10)) == 0

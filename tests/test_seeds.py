@@ -97,6 +97,8 @@ class Play:
         self.name = "f"
         self.steps = []
         self.writer = mount.writer(self.name, os.O_RDWR | os.O_CREAT)
+        self.followers = []
+        self.append()
         self.followers = [Follower(self) for _ in range(3)]
 
     def tell(self, follower, what):
@@ -169,6 +171,8 @@ class Play:
 
     def shrink(self):
         size = self.model.written.rfind(1, 0, self.rng.randint(0, len(self.model.data))) + 1
+        if size == 0:
+            return "nothing"
         self.writer.truncate(size)
         for follower in self.followers:
             follower.cut |= size < follower.offset

@@ -92,6 +92,7 @@ static void reader(struct shared *shared, const char *path, long rounds, uint64_
 	int fd = open(path, O_RDONLY);
 	if (fd < 0)
 		fail("reader cannot open", 0);
+	expect_byte(fd, 0);
 	for (long i = 0; i < rounds; i++) {
 		enum action action = action_of(seed, i);
 		await(&shared->go, i + 1, i, "the writer is gone");
@@ -138,6 +139,8 @@ int main(int argc, char **argv)
 		return 2;
 
 	int fd = open_writer(path, 0);
+	if (write(fd, "", 1) != 1)
+		fail("cannot write", 0);
 	pid_t pid = fork();
 	if (pid == 0) {
 		close(fd);
