@@ -15,7 +15,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -36,9 +38,9 @@ static uint64_t mix(uint64_t x)
 	return x ^ (x >> 31);
 }
 
-static enum action action_of(uint64_t seed, long round)
+static enum action action_of(uint64_t salt, long round)
 {
-	return mix(seed ^ (uint64_t)round) % 3;
+	return mix(salt ^ (uint64_t)round) % 3;
 }
 
 static int64_t now_ns(void)
@@ -48,9 +50,28 @@ static int64_t now_ns(void)
 	return t.tv_sec * 1000000000ll + t.tv_nsec;
 }
 
+static const char *file;
+static uint64_t seed;
+
+static void tell(const char *name)
+{
+	char value[64] = "";
+	if (getxattr(file, name, value, sizeof value - 1) > 0)
+		fprintf(stderr, " %s=%s", strrchr(name, '.') + 1, value);
+}
+
 static void fail(const char *what, long round)
 {
-	fprintf(stderr, "round %ld: %s (errno %s)\n", round, what, strerror(errno));
+	static const char *const names[] = { "append", "close", "append and close" };
+	struct stat st = { 0 };
+	stat(file, &st);
+	fprintf(stderr, "round %ld (%s): %s (errno %s), size=%lld", round,
+		names[action_of(seed, round)], what, strerror(errno), (long long)st.st_size);
+	tell("user.rww.state");
+	tell("user.rww.edge");
+	tell("user.rww.writers");
+	tell("user.rww.readers");
+	fprintf(stderr, "\n");
 	exit(1);
 }
 
@@ -86,10 +107,10 @@ static void expect_end(int fd, long round)
 		fail(got > 0 ? "a byte instead of EOF" : "error instead of EOF", round);
 }
 
-static void reader(struct shared *shared, const char *path, long rounds, uint64_t seed)
+static void reader(struct shared *shared, long rounds)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	int fd = open(path, O_RDONLY);
+	int fd = open(file, O_RDONLY);
 	if (fd < 0)
 		fail("reader cannot open", 0);
 	expect_byte(fd, 0);
@@ -106,9 +127,9 @@ static void reader(struct shared *shared, const char *path, long rounds, uint64_
 	_exit(0);
 }
 
-static int open_writer(const char *path, long round)
+static int open_writer(long round)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
+	int fd = open(file, O_WRONLY | O_CREAT | O_APPEND, 0644);
 	if (fd < 0)
 		fail("writer cannot open", round);
 	return fd;
@@ -130,25 +151,25 @@ int main(int argc, char **argv)
 {
 	if (argc != 4)
 		return 2;
-	const char *path = argv[1];
+	file = argv[1];
 	long rounds = atol(argv[2]);
-	uint64_t seed = strtoull(argv[3], NULL, 0);
+	seed = strtoull(argv[3], NULL, 0);
 	struct shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE,
 				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return 2;
 
-	int fd = open_writer(path, 0);
+	int fd = open_writer(0);
 	if (write(fd, "", 1) != 1)
 		fail("cannot write", 0);
 	pid_t pid = fork();
 	if (pid == 0) {
 		close(fd);
-		reader(shared, path, rounds, seed);
+		reader(shared, rounds);
 	}
 	for (long i = 0; i < rounds; i++) {
 		if (fd < 0)
-			fd = open_writer(path, i);
+			fd = open_writer(i);
 		atomic_store(&shared->go, i + 1);
 		await(&shared->begun, i + 1, i, "the reader is gone");
 		int64_t until = now_ns() + (int64_t)(mix(~seed ^ (uint64_t)i) % MAX_DELAY_NS);
