@@ -12,6 +12,7 @@
 #include "fs/creds.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/lift.h"
 #include "fs/reply.h"
 
 void attr_overlay(struct fs *fs, struct inode *i, struct statx *stx)
@@ -39,13 +40,16 @@ static int stat_now(struct fs *fs, struct inode *i, int fd, struct statx *ret)
 void attr_get(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
+	struct inode *i = fs_inode(fs, ino);
 	struct statx stx;
-	int r = stat_now(fs, fs_inode(fs, ino), fd_of(fi), &stx);
+	int r = stat_now(fs, i, fd_of(fi), &stx);
 
 	if (r < 0)
 		reply_error(req, r);
+	else if (fi)
+		lift_reply_true_attr(req, i, &stx);
 	else
-		reply_attr(req, &stx);
+		lift_reply_attr(req, i, &stx);
 }
 
 /* Truncation always goes through struct file, so that no reader misses it. */
@@ -129,7 +133,7 @@ void attr_set(
 	if (r < 0)
 		reply_error(req, r);
 	else
-		reply_attr(req, &stx);
+		lift_reply_true_attr(req, i, &stx);
 }
 
 void attr_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "fs/attr.h"
 #include "fs/fs.h"
+#include "fs/lift.h"
 #include "fs/reply.h"
 
 struct listing {
@@ -91,7 +92,10 @@ static size_t add_entry(fuse_req_t req, struct inode *parent, const struct diren
 	if (!dots && inode_statx(dir_fd, d->d_name, AT_SYMLINK_NOFOLLOW, &stx) == 0 &&
 		inode_remember(&fs->inodes, parent, d->d_name, &stx, &i) == 0) {
 		attr_overlay(fs, i, &stx);
-		reply_fill_entry(fs, i, &stx, &e);
+		if (lift_is_needed(fs, i, &stx))
+			inode_forget(&fs->inodes, i, 1); /* left to a lookup */
+		else
+			reply_fill_entry(fs, i, &stx, &e);
 	}
 	return fuse_add_direntry_plus(req, to, room, d->d_name, &e, d->d_off);
 }

@@ -55,12 +55,15 @@ struct handle {
 	struct file *file; /* referenced */
 	struct list on_file;
 	enum handle_kind kind;
-	bool nonblock;              /* O_NONBLOCK was given to open(2), so reads need not heed it */
-	bool was_growing;           /* files lock; poll may say POLLHUP */
-	uint64_t pos;               /* files lock; end of the last read */
-	uint64_t delivered;         /* files lock; furthest byte read */
-	uint64_t cut;               /* files lock; see struct rule_input */
-	uint64_t told;              /* files lock; poll: the size last reported */
+	bool nonblock;      /* O_NONBLOCK was given to open(2), so reads need not heed it */
+	bool append;        /* O_APPEND was given to open(2) */
+	bool was_growing;   /* files lock; poll may say POLLHUP */
+	uint64_t pos;       /* files lock; end of the last read */
+	uint64_t delivered; /* files lock; furthest byte read */
+	uint64_t cut;       /* files lock; see struct rule_input */
+	uint64_t told;      /* files lock; poll: the size last reported */
+	uint64_t shown;     /* files lock; poll: the size in an answer that may not have arrived */
+	bool notified;      /* files lock; poll: somebody was woken, and asks for that reason */
 	struct fuse_pollhandle *ph; /* files lock; to be notified */
 };
 

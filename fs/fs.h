@@ -7,6 +7,7 @@
  *   holes.c      how much of a growing file has really been written
  *   file.c       a file that is open: descriptors, writers, state, handles
  *   hold.c       who waits, and waking them
+ *   lift.c       what keeps sendfile from ending at an empty file
  *   watch.c      the one background thread: inotify, timers, interrupts, signals
  *   inode.c      identities, and the way from a node number into the store
  *   open.c read.c write.c poll.c names.c directory.c attr.c xattr.c    the requests
@@ -114,6 +115,11 @@ void write_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_fil
 static inline struct inode *fs_inode(struct fs *fs, fuse_ino_t ino)
 {
 	return ino == FUSE_ROOT_ID ? &fs->inodes.root : (struct inode *)(uintptr_t)ino;
+}
+
+static inline fuse_ino_t fs_ino(struct fs *fs, const struct inode *i)
+{
+	return i == &fs->inodes.root ? FUSE_ROOT_ID : (fuse_ino_t)(uintptr_t)i;
 }
 
 #endif

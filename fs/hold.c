@@ -28,6 +28,7 @@ void hold_init(struct hold *h)
 	*h = (struct hold){0};
 	list_init(&h->interrupted);
 	list_init(&h->all);
+	list_init(&h->lifts);
 }
 
 struct waiter *hold_new(fuse_req_t req, struct file *f, struct handle *h)
@@ -135,7 +136,7 @@ void hold_request(struct fs *fs, struct waiter *w)
 {
 	struct file *f = w->file;
 	struct waiter copy = *w;
-	bool refused, wake;
+	bool refused, wake, earliest = false;
 
 	fuse_req_interrupt_func(w->req, on_interrupt, w);
 	watch_arm(fs, f);
@@ -144,14 +145,17 @@ void hold_request(struct fs *fs, struct waiter *w)
 	copy.interrupted = w->interrupted;
 	wake = may_answer_locked(w, 0);
 	if (!refused) {
-		list_locked(fs, w); /* from here on it may be answered and freed */
-		file_ref_locked(f);
+		list_locked(fs, w);
+		earliest = fs->hold.all.next == &w->on_clock && w->deadline_ms != UINT64_MAX;
+		file_ref_locked(f); /* w may be answered and freed once the lock is gone */
 	}
 	pthread_mutex_unlock(&fs->files_lock);
 	if (refused) {
 		finish(fs, w, copy.interrupted ? EINTR : ENOTCONN);
 		return;
 	}
+	if (earliest)
+		watch_ring(&fs->watch);
 	if (wake || missed(fs, f, &copy))
 		hold_wake(fs, f);
 	file_put(fs, f);

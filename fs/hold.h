@@ -50,6 +50,7 @@ struct hold {
 	/* The files lock guards all of it. */
 	struct list interrupted; /* to be answered by the background thread */
 	struct list all;         /* every listed waiter, earliest deadline first */
+	struct list lifts;       /* replies put off (lift.c) */
 	bool stopping;
 };
 

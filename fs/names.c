@@ -11,6 +11,7 @@
 #include "fs/attr.h"
 #include "fs/creds.h"
 #include "fs/fs.h"
+#include "fs/lift.h"
 #include "fs/reply.h"
 
 /* Replies with the entry that name in parent is now. */
@@ -29,7 +30,7 @@ static void reply_name(fuse_req_t req, struct inode *parent, int dir_fd, const c
 		return;
 	}
 	attr_overlay(fs, i, &stx);
-	reply_entry(req, i, &stx);
+	lift_reply_entry(req, i, &stx);
 }
 
 void names_lookup(fuse_req_t req, fuse_ino_t parent_ino, const char *name)

@@ -25,6 +25,7 @@
 #include "fs/creds.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/lift.h"
 #include "fs/passthrough.h"
 #include "fs/reply.h"
 
@@ -87,6 +88,7 @@ static int make_handle(struct fs *fs, struct file *f, enum handle_kind kind,
 	if (r < 0)
 		return r;
 	(*ret)->nonblock = fi->flags & O_NONBLOCK;
+	(*ret)->append = fi->flags & O_APPEND;
 	if (fi->flags & O_TRUNC) {
 		r = file_truncate(fs, f, 0);
 		if (r < 0) {
@@ -147,8 +149,8 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi)
 	}
 	if (r < 0)
 		reply_error(req, r);
-	else if (reply_open(req, fi) < 0)
-		file_remove_handle(fs, h);
+	else
+		lift_reply_open(req, h, fi);
 }
 
 void open_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "fs/creds.h"
 #include "fs/fs.h"
 
 /* include/uapi/linux/fuse.h of Linux 6.9; headers of older releases lack it. */
@@ -35,8 +36,13 @@ const char *passthrough_negotiate(struct fs *fs, struct fuse_conn_info *conn)
 
 int passthrough_register(struct fs *fs, fuse_req_t req, int fd)
 {
-	int id = fuse_passthrough_open(req, fd);
+	struct creds creds;
+	int id;
 
+	/* The kernel writes with these credentials: they must not save set-id bits. */
+	creds_drop_fsetid(req, &creds);
+	id = fuse_passthrough_open(req, fd);
+	creds_restore_fsetid(&creds);
 	if (id > 0)
 		return id;
 	pthread_mutex_lock(&fs->files_lock);

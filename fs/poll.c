@@ -39,7 +39,11 @@ static unsigned follower_events(struct fs *fs, struct handle *h)
 	return cut || holes_available(fs, f, pos, 1) != 0 ? READABLE : 0;
 }
 
-/* A plain handle of a growing file is readable once for every growth it has not been told of. */
+/*
+ * A plain handle of a growing file is readable when it has grown since the handle was told so. An
+ * answer counts as told when it follows a notification. Otherwise epoll_ctl(2) may be asking, whose
+ * answer nobody sees (epoll_wait asks again), so it counts the second time.
+ */
 static unsigned plain_events(struct fs *fs, struct handle *h)
 {
 	struct file *f = h->file;
@@ -55,10 +59,13 @@ static unsigned plain_events(struct fs *fs, struct handle *h)
 	if (f->state == FILE_GROWING) {
 		if ((uint64_t)st.st_size > h->told)
 			events = READABLE;
+		if (h->notified || h->shown == (uint64_t)st.st_size)
+			h->told = (uint64_t)st.st_size;
+		h->shown = (uint64_t)st.st_size;
 	} else {
 		events = READABLE | (f->state == FILE_ABORTED ? POLLERR : POLLHUP);
 	}
-	h->told = (uint64_t)st.st_size;
+	h->notified = false;
 	return events;
 }
 
@@ -109,6 +116,7 @@ static struct fuse_pollhandle *take(struct fs *fs, struct file *f)
 
 		if (h->ph) {
 			f->n_polled--;
+			h->notified = true;
 			return steal_ptr(&h->ph);
 		}
 	}

@@ -15,6 +15,7 @@
 #include "common/log.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/lift.h"
 
 #define TICK_MS 20
 
@@ -236,6 +237,7 @@ static void *watch_main(void *arg)
 			else if (read(w->ring_fd, &rings, sizeof(rings)) > 0)
 				hold_answer_interrupted(fs);
 		}
+		lift_run(fs);
 		ticking = tick(fs);
 		if (w->ending) /* libfuse's loop waits without a timeout */
 			(void)pthread_kill(w->main_thread, SIGUSR1);
