@@ -100,7 +100,11 @@ static bool somebody_waits(struct fs *fs, struct file *f)
 	return !list_is_empty(&f->waiters) || f->n_polled;
 }
 
-/* The watch wd fired, and is gone with that. */
+/*
+ * The watch wd fired and is gone with that, or is gone. IN_IGNORED matters: the kernel queues the
+ * event of a one-shot watch before it removes the watch, and a watch that is added in between is
+ * the one that it then removes.
+ */
 static void on_modified(struct fs *fs, int wd)
 {
 	struct file *f = NULL;
@@ -161,7 +165,7 @@ static void read_events(struct fs *fs)
 
 		if (e->mask & IN_Q_OVERFLOW)
 			on_overflow(fs);
-		else if (e->mask & IN_MODIFY)
+		else if (e->mask & (IN_MODIFY | IN_IGNORED))
 			on_modified(fs, e->wd);
 		p += sizeof(*e) + e->len;
 	}
@@ -302,6 +306,8 @@ void watch_stop(struct fs *fs)
 		pthread_join(w->thread, NULL);
 		w->started = false;
 	}
+	hold_fail_all(fs, ENOTCONN); /* of a connection that was aborted: nobody hears it */
+	lift_run(fs);
 	for (size_t i = 0; i < 4; i++) {
 		int *fd = (int *[]){&w->ring_fd, &w->signal_fd, &w->epoll_fd, &w->inotify_fd}[i];
 
