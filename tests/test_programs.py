@@ -74,10 +74,11 @@ PROGRAMS = {
     "mawk": ("mawk '{{print $1}}' {f} > {o}", first_fields),
     "sort": ("LC_ALL=C sort {f} > {o}", sorted_lines),
     "tee": ("tee {o} < {f} > /dev/null", whole),
-    "wc": ("wc -c < {f} > {o}", lambda data: b"%d\n" % len(data)),
+    "wc": ("wc -l < {f} > {o}", lambda data: b"%d\n" % data.count(b"\n")),
     "sha256sum": ("sha256sum < {f} > {o}", digest_line),
     "zstd": ("zstd -q -c {f} | zstd -q -dc > {o}", whole),
-    "xz": ("xz -0 -c {f} | xz -dc > {o}", whole),
+    # xz opens a named file with O_NONBLOCK: that is for nonblock=hold.
+    "xz": ("xz -0 -c < {f} | xz -dc > {o}", whole),
     "split": ("split -b 10000 -a 3 {f} {o}. && cat {o}.* > {o}", whole),
     "busybox cat": ("busybox cat {f} > {o}", whole),
     "busybox cp": ("busybox cp {f} {o}", whole),
@@ -93,7 +94,7 @@ PROGRAMS = {
              " fs.createReadStream(a[1]).pipe(fs.createWriteStream(a[2]))' {f} {o}", whole),
     "pv": ("pv -q {f} > {o}", whole),
     "socat": ("socat -u OPEN:{f},rdonly OPEN:{o},creat,trunc", whole),
-    "bash while read": ("bash -c 'while read -r line; do echo \"$line\"; done < {f} > {o}'", whole),
+    "bash while read": ("bash -c 'while IFS= read -r x; do echo \"$x\"; done < {f} > {o}'", whole),
 }
 IN_USER_MODE = ("cat", "cp out of the mount", "cp inside the mount", "sha256sum", "python read",
                 "zstd", "node")
@@ -214,6 +215,19 @@ def test_a_chain_of_copies_follows_itself(mount):
         assert copier.wait(procs.seconds(10)) == 0
     for i in range(4):
         assert mount.stored_bytes(str(i)) == DATA[:100_000]
+
+
+@pytest.mark.options("nonblock=hold")
+def test_programs_that_open_with_o_nonblock(mount):
+    writer = mount.writer("f")
+    output = os.path.join(mount.run, "out")
+    xz = mount.popen(["sh", "-c", f"xz -0 -c {mount.path('f')} | xz -dc > {output}"],
+                     stderr=subprocess.PIPE)
+    produce(writer, DATA, 0.7)
+    writer.close()
+    _, err = xz.communicate(timeout=procs.seconds(10))
+    assert not err
+    assert file_sha256(output) == sha256(DATA)
 
 
 def test_tail_f_shows_every_line(mount):

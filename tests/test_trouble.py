@@ -41,7 +41,7 @@ class Place:
         assert not done.stdout
         lines = done.stderr.splitlines()
         assert len(lines) == 1, done.stderr
-        assert lines[0].startswith("rwwfs: ")
+        assert lines[0].startswith(("rwwfs: ", "fusermount3: "))
         for word in words:
             assert word in lines[0]
         assert mount_entry(self.mnt) == before
