@@ -2,6 +2,7 @@
 #include "httpd/body.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,16 +49,23 @@ static struct MHD_Response *small_body(struct request *rq, uint64_t first, size_
 	return r;
 }
 
+/* The response closes its descriptor when it likes, so it gets one of its own. */
 struct MHD_Response *body_of_file(struct request *rq, uint64_t first, uint64_t length)
 {
 	struct MHD_Response *r;
+	int fd;
 
 	rq->body_bytes = length;
 	if (length <= SMALL && !request_is_head(rq))
 		return small_body(rq, first, (size_t)length);
-	r = MHD_create_response_from_fd_at_offset64(length, rq->resource.fd, first);
-	if (r)
-		(void)steal_fd(&rq->resource.fd);
+	fd = fcntl(rq->resource.fd, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return NULL;
+	r = MHD_create_response_from_fd_at_offset64(length, fd, first);
+	if (!r)
+		cleanup_close(&fd);
+	else if (!request_is_head(rq))
+		client_set_body(&rq->server->clients, rq->client, rq->resource.fd, first + length);
 	return r;
 }
 

@@ -12,7 +12,8 @@
 #include "httpd/range.h"
 #include "httpd/request.h"
 
-/* Part of a complete file, by sendfile unless it is small. Takes the resource's descriptor over. */
+/* Part of a complete file, by sendfile unless it is small. The descriptor stays the
+ * request's. */
 struct MHD_Response *body_of_file(struct request *rq, uint64_t first, uint64_t length);
 
 /* Several parts of a complete file as multipart/byteranges; the descriptor stays the request's. */

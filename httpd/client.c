@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "common/cleanup.h"
 
@@ -53,6 +54,7 @@ struct client *client_new(struct clients *c, int socket, uint64_t deadline_ms)
 	client->socket = socket;
 	client->deadline_ms = deadline_ms;
 	client->idle = true;
+	client->body = -1;
 	address_text(socket, client->address, sizeof(client->address));
 	SCOPED_LOCK(&c->lock);
 	list_add_tail(&c->all, &client->entry);
@@ -77,6 +79,23 @@ void client_expect_header(struct clients *c, struct client *client, uint64_t dea
 	client->idle = idle;
 }
 
+void client_set_body(struct clients *c, struct client *client, int fd, uint64_t end)
+{
+	SCOPED_LOCK(&c->lock);
+	client->body = fd;
+	client->body_end = end;
+}
+
+/* libmicrohttpd waits for the socket when sendfile(2) moves nothing, which it does for ever at
+ * the end of a file that shrank. Only then is the file asked, which may be slow. */
+static bool body_is_missing(const struct client *client)
+{
+	struct stat st;
+
+	return client->body >= 0 && !client_unsent(client->socket) && !fstat(client->body, &st) &&
+	       (uint64_t)st.st_size < client->body_end;
+}
+
 void clients_reap(struct clients *c, uint64_t now_ms, bool idle_too)
 {
 	SCOPED_LOCK(&c->lock);
@@ -84,7 +103,7 @@ void clients_reap(struct clients *c, uint64_t now_ms, bool idle_too)
 		struct client *client = list_entry(it, struct client, entry);
 
 		if ((client->deadline_ms && client->deadline_ms <= now_ms) ||
-			(idle_too && client->idle))
+			(idle_too && client->idle) || body_is_missing(client))
 			(void)shutdown(client->socket, SHUT_RDWR); /* it may have gone by itself */
 	}
 }

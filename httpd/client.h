@@ -26,6 +26,8 @@ struct client {
 	int socket;
 	uint64_t deadline_ms; /* for the header, 0 while a request is answered; clients->lock */
 	bool idle;            /* between requests; clients->lock */
+	int body;             /* file whose bytes the kernel sends, -1 for none; clients->lock */
+	uint64_t body_end;    /* its size must not become less; clients->lock */
 	char address[INET6_ADDRSTRLEN];
 };
 
@@ -40,7 +42,11 @@ void client_free(struct clients *c, struct client *client);
 void client_expect_header(
 	struct clients *c, struct client *client, uint64_t deadline_ms, bool idle);
 
-/* Shuts down those past their deadline, and with idle_too those between requests. */
+/* The kernel sends from fd, up to offset end; fd -1: no longer. The caller keeps fd open. */
+void client_set_body(struct clients *c, struct client *client, int fd, uint64_t end);
+
+/* Shuts down those past their deadline, those whose file became too short for the Content-Length
+ * they were promised, and with idle_too those between requests. */
 void clients_reap(struct clients *c, uint64_t now_ms, bool idle_too);
 
 unsigned clients_count(struct clients *c);

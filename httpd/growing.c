@@ -144,8 +144,10 @@ enum MHD_Result growing_answer(struct request *rq, bool *ret_complete)
 			return MHD_YES;
 		}
 		plan = plan_of(rq, &view, range_counts, &range);
-		if (plan != PLAN_HOLD)
+		if (plan != PLAN_HOLD) {
+			resource_close(&rq->resource); /* the live has its own, for all */
 			return answer(rq, &view, plan, &range);
+		}
 		if (hold(rq, range.last, view.edge, &result))
 			return result;
 	}

@@ -344,6 +344,8 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	put_end(rq);
 	request_log(rq, how);
 	live_put(s->follow, rq->live);
+	if (rq->client)
+		client_set_body(&s->clients, rq->client, -1, 0);
 	resource_close(&rq->resource);
 	if (rq->client)
 		client_expect_header(&s->clients, rq->client,
