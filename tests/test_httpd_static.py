@@ -355,7 +355,8 @@ def test_raw_request(web, raw, status):
     b"GET /a.txt HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100000 + b"\r\n\r\n",
     b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
 ])
-def test_garbage_ends_the_connection(web, raw):
+def test_garbage_ends_the_connection(serve, site, raw):
+    web = serve(site, "--header-timeout=1")
     client = web.connect()
     try:
         client.send(raw)
