@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: MIT
+"""Full disks, failing disks, and a daemon that runs out of descriptors or inotify watches."""
+import errno
+import os
+import subprocess
+
+import pytest
+
+from harness import procs, sandbox
+from harness.agent import raw_read
+from harness.data import pattern
+from harness.tools import Image, need, run
+
+pytestmark = [pytest.mark.sysfuse,
+              pytest.mark.skipif(os.geteuid() != 0, reason="root: not running as root")]
+
+FEW = ("prlimit", "--nofile=64:64")
+
+
+@pytest.fixture
+def image(base, request):
+    """image(fstype, size): a filesystem of its own for a store."""
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(Image(base, *args, **kwargs))
+        request.getfixturevalue("make_mount")
+        return made[-1]
+
+    yield make
+    for one in reversed(made):
+        one.end()
+
+
+def write_until_it_fails(fd, data):
+    """Write data again and again: (bytes that went in, errno)."""
+    done = 0
+    while True:
+        try:
+            done += os.write(fd, data)
+        except OSError as e:
+            return done, e.errno
+
+
+def read_what_is_there(fd, size):
+    got = b""
+    while len(got) < size:
+        part = os.read(fd, size - len(got))
+        if not part:
+            break
+        got += part
+    return got
+
+
+# -- descriptors
+
+
+def fill_tree(store, folders, files):
+    for d in range(folders):
+        os.mkdir(os.path.join(store, f"d{d:03}"))
+        for f in range(files):
+            fd = os.open(os.path.join(store, f"d{d:03}", f"f{f:03}"), os.O_WRONLY | os.O_CREAT, 0o644)
+            os.write(fd, b"%d %d\n" % (d, f) * (f % 7))
+            os.close(fd)
+
+
+@pytest.mark.sanitize
+def test_ls_of_ten_thousand_files_with_64_descriptors(mode, make_mount):
+    mount = make_mount(mode, start=False, wrapper=FEW)
+    fill_tree(mount.store, 100, 100)
+    run(["chmod", "-R", "a+rX", mount.store])
+    mount.start()
+    command = ["sh", "-c", "ls -lRn --time-style=full-iso && find . -type f | sort | xargs cat | sha256sum"]
+    expected = run(command, cwd=mount.store)
+    assert expected.count(b"\n") > 10_000
+    got = mount.popen(["env", "-C", mount.mnt, *command], stdout=subprocess.PIPE,
+                      stderr=subprocess.PIPE)
+    out, err = got.communicate(timeout=procs.seconds(60))
+    assert got.returncode == 0 and not err
+    assert out == expected
+
+
+def open_until_it_fails(folder, count):
+    """Create and keep files: (descriptors, errno)."""
+    kept = []
+    try:
+        for i in range(count):
+            kept.append(os.open(os.path.join(folder, f"new{i}"), os.O_RDWR | os.O_CREAT, 0o644))
+    except OSError as e:
+        return kept, e.errno
+    return kept, 0
+
+
+@pytest.mark.sanitize
+def test_out_of_descriptors(mode, make_mount):
+    """Opens fail cleanly; what is open goes on with every byte right; all is well afterwards."""
+    mount = make_mount(mode, wrapper=FEW)
+    mount.allow_log(r"descriptor|open files|files open")
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    readers = [mount.reader("f") for _ in range(3)]
+    for r in readers:
+        assert r.read() == b"hello"
+    held = readers[0].begin_read().wait_held()
+    hog = mount.agent()
+    kept, err = hog.call(open_until_it_fails, mount.mnt, 200)
+    assert err in (errno.EMFILE, errno.ENFILE) and len(kept) > 10
+    writer.write(b" world")
+    assert held.result() == b" world"
+    assert readers[1].read() == b" world"
+    for fd in kept:
+        hog.call(os.write, fd, b"%d" % fd)
+    for fd in kept:
+        assert hog.call(os.pread, fd, 100, 0) == b"%d" % fd
+    held = readers[0].begin_read().wait_blocked("read")
+    assert [line for line in mount.log().splitlines() if mount.allowed[0].search(line)]
+    hog.end()
+    writer.write(b"!")
+    assert held.result() == b"!"
+    fd = mount.probe.call(os.open, mount.path("again"), os.O_RDWR | os.O_CREAT, 0o644)
+    mount.probe.call(os.close, fd)
+    held = readers[0].begin_read().wait_held()
+    writer.close()
+    assert held.result() == b""
+
+
+# -- inotify
+
+
+def inject(calls, error):
+    """Make these system calls of the daemon fail."""
+    need("strace")
+    return ("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}",
+            "-e", f"inject={calls}:error={error}")
+
+
+@pytest.mark.modes("on")
+@pytest.mark.parametrize("error", ["ENOSPC", "ENOMEM"])
+def test_out_of_inotify_watches(mode, make_mount, error):
+    mount = make_mount(mode, wrapper=inject("inotify_add_watch", error))
+    mount.allow_log(r"inotify|watch")
+    writer = mount.writer("f")
+    data = pattern(50_000)
+    writer.write(data[:1000])
+    reader = mount.reader("f")
+    assert reader.read() == data[:1000]
+    for offset in range(1000, 6000, 1000):
+        held = reader.begin_read().wait_held()
+        writer.write(data[offset:offset + 1000])
+        assert held.result(5) == data[offset:offset + 1000]
+    pending = reader.agent.begin(poll_in, reader.fd)
+    pending.wait_blocked("poll", "ppoll")
+    writer.write(b"!")
+    assert pending.result(5)
+    assert reader.read() == b"!"
+    held = reader.begin_read().wait_held()
+    writer.close()
+    assert held.result(5) == b""
+    said = [line for line in mount.log().splitlines() if mount.allowed[0].search(line)]
+    assert 1 <= len(said) <= 2, "said, but not for every read"
+
+
+def poll_in(fd):
+    import select
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return poller.poll(10_000)
+
+
+def test_no_inotify_at_all(make_mount, base):
+    """It may do without passthrough then, but must follow."""
+    mount = make_mount("off", start=False, wrapper=inject("inotify_init1", "EMFILE"))
+    mount.options = ["passthrough=auto"]
+    mount.allow_log(r"inotify")
+    mount.start()
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    held = reader.begin_read().wait_held()
+    writer.write(b"!")
+    assert held.result() == b"!"
+
+
+# -- the store's errors
+
+
+@pytest.mark.modes("on", "off")
+def test_a_full_disk(mode, image, make_mount):
+    """ENOSPC reaches the writer at its write; readers keep what was written."""
+    store = image("ext4", 8 << 20, mkfs=("-q", "-m", "0", "-O", "^has_journal"))
+    mount = make_mount(mode, store=store.path)
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    held = reader.begin_read().wait_held()
+    size, err = writer.call(write_until_it_fails, pattern(100_000), timeout=60)
+    assert err == errno.ENOSPC
+    assert size > 1 << 20 and mount.stat("f").st_size == 5 + size
+    got = held.result()
+    got += reader.call(read_what_is_there, size - len(got))
+    assert got == (pattern(100_000) * (size // 100_000 + 1))[:size]
+    assert mount.xattr("f", "state") == "growing"
+    held = reader.begin_read().wait_held()
+    writer.close()
+    assert held.result() == b""
+    with open(os.path.join(store.path, "f"), "rb") as f:
+        assert f.read() == b"hello" + got
+    mount.stop()
+
+
+@pytest.mark.modes("on", "off")
+def test_a_disk_without_inodes(mode, image, make_mount):
+    store = image("ext4", 8 << 20, mkfs=("-q", "-N", "16"))
+    mount = make_mount(mode, store=store.path)
+    kept, err = mount.agent().call(open_until_it_fails, mount.mnt, 100)
+    assert err == errno.ENOSPC and kept
+    assert mount.probe.errno(os.mkdir, mount.path("d")) == errno.ENOSPC
+    mount.stop()
+
+
+@pytest.mark.modes("on", "off")
+def test_a_quota(mode, image, make_mount):
+    """EDQUOT, on btrfs."""
+    need("btrfs")
+    store = image("btrfs", 128 << 20, mkfs=("-q",))
+    sub = os.path.join(store.path, "sub")
+    run(["btrfs", "quota", "enable", store.path])
+    run(["btrfs", "subvolume", "create", sub])
+    run(["btrfs", "qgroup", "limit", "4M", sub])
+    mount = make_mount(mode, store=sub)
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    held = reader.begin_read().wait_held()
+    size, err = writer.call(write_until_it_fails, pattern(100_000), timeout=60)
+    assert err == errno.EDQUOT
+    got = held.result()
+    got += reader.call(read_what_is_there, size - len(got))
+    assert got == (pattern(100_000) * (size // 100_000 + 1))[:size]
+    held = reader.begin_read().wait_held()
+    writer.close()
+    assert held.result() == b""
+    mount.stop()
+
+
+@pytest.mark.modes("on", "off")
+def test_a_disk_that_is_read_only(mode, image, make_mount):
+    store = image("ext4", 8 << 20, mkfs=("-q",))
+    mount = make_mount(mode, store=store.path)
+    mount.write_file("f", b"hello")
+    reader = mount.reader("f")
+    assert reader.read(2) == b"he"
+    run(["mount", "-o", "remount,ro", store.path])
+    user = mount.agent()
+    for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_TRUNC):
+        assert user.errno(os.open, mount.path("f"), flags) == errno.EROFS
+    assert user.errno(os.open, mount.path("new"), os.O_WRONLY | os.O_CREAT) == errno.EROFS
+    assert user.errno(os.truncate, mount.path("f"), 0) == errno.EROFS
+    assert user.errno(os.mkdir, mount.path("d")) == errno.EROFS
+    assert user.errno(os.unlink, mount.path("f")) == errno.EROFS
+    assert user.errno(os.chmod, mount.path("f"), 0o600) == errno.EROFS
+    assert user.errno(os.setxattr, mount.path("f"), "user.x", b"") == errno.EROFS
+    assert reader.read() == b"llo"
+    assert mount.reader("f").read_all() == b"hello"
+    mount.stop()
+
+
+@pytest.mark.modes("on", "off")
+def test_a_store_that_is_read_only_from_the_start(mode, base, make_mount):
+    mount = make_mount(mode, start=False)
+    with open(mount.stored("f"), "w") as f:
+        f.write("hello")
+    sandbox.bind(mount.store, mount.store)
+    try:
+        sandbox.mount("none", mount.store, None,
+                      sandbox.MS_BIND | sandbox.MS_REMOUNT | sandbox.MS_RDONLY)
+        mount.start()
+        assert mount.reader("f").read_all() == b"hello"
+        user = mount.agent()
+        assert user.errno(os.open, mount.path("f"), os.O_WRONLY) == errno.EROFS
+        assert user.errno(os.open, mount.path("g"), os.O_WRONLY | os.O_CREAT) == errno.EROFS
+        mount.stop()
+    finally:
+        sandbox.umount(mount.store, sandbox.MNT_DETACH)
+
+
+@pytest.mark.modes("on", "off")
+def test_a_disk_that_fails(mode, image, make_mount):
+    """EIO, on an xfs that is shut down: no hang, no false byte, no false end for what was held."""
+    need("xfs_io")
+    store = image("xfs", 320 << 20, mkfs=("-q",))
+    mount = make_mount(mode, store=store.path)
+    mount.allow_log(r"[Ii]nput/output error")
+    writer = mount.writer("f")
+    writer.write(pattern(10_000))
+    reader = mount.reader("f")
+    assert reader.read() == pattern(10_000)
+    held = reader.begin_read().wait_held()
+    run(["xfs_io", "-x", "-c", "shutdown", store.path])
+    assert writer.errno(os.write, b"x" * 10_000) == errno.EIO
+    writer.errno(os.close)
+    try:
+        assert held.result() == b""
+    except OSError as e:
+        assert e.errno == errno.EIO
+    mount.stop()
+
+
+@pytest.mark.modes("on")
+def test_a_store_on_overlayfs(mode, base, make_mount):
+    """Passthrough needs a stacking depth of two there; refused or not, it must follow."""
+    layers = os.path.join(base, f"overlay-{os.getpid()}")
+    for name in ("lower", "upper", "work", "merged"):
+        os.makedirs(os.path.join(layers, name))
+    sandbox.mount("tmpfs", layers, "tmpfs")
+    for name in ("lower", "upper", "work", "merged"):
+        os.makedirs(os.path.join(layers, name))
+    merged = os.path.join(layers, "merged")
+    sandbox.mount("overlay", merged, "overlay", 0, f"lowerdir={layers}/lower,"
+                  f"upperdir={layers}/upper,workdir={layers}/work")
+    try:
+        mount = make_mount(mode, store=merged)
+        writer = mount.writer("f")
+        writer.write(b"hello")
+        reader = mount.reader("f")
+        assert reader.read() == b"hello"
+        held = reader.begin_read().wait_held()
+        writer.write(b"!")
+        assert held.result() == b"!"
+        held = reader.begin(raw_read, 100).wait_held()
+        writer.close()
+        assert held.result() == b""
+        mount.stop()
+    finally:
+        sandbox.umount(merged, sandbox.MNT_DETACH)
+        sandbox.umount(layers, sandbox.MNT_DETACH)
+
+
+@pytest.mark.modes("on", "off")
+def test_a_store_on_tmpfs(mode, base, make_mount):
+    path = os.path.join(base, f"tmpfs-{mode}")
+    os.mkdir(path)
+    sandbox.mount("tmpfs", path, "tmpfs", 0, "mode=755")
+    try:
+        mount = make_mount(mode, store=path)
+        writer = mount.writer("f")
+        writer.write(b"hello")
+        reader = mount.reader("f")
+        assert reader.read() == b"hello"
+        held = reader.begin_read().wait_held()
+        writer.write(b"!")
+        assert held.result() == b"!"
+        writer.close()
+        assert reader.read() == b""
+        mount.stop()
+    finally:
+        sandbox.umount(path, sandbox.MNT_DETACH)
