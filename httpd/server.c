@@ -47,9 +47,7 @@ static int open_listeners(struct server *s)
 			strerror(-count));
 	for (int i = 0; !r && i < count && i < LISTEN_MAX; i++)
 		r = listen_inherited(first + i, &s->listeners[s->listener_count++]);
-	if (count > 0)
-		return r;
-	for (unsigned i = 0; !r && i < s->options->listen_count; i++)
+	for (unsigned i = 0; !r && count <= 0 && i < s->options->listen_count; i++)
 		r = listen_on(s->options->listen[i], &s->listeners[s->listener_count++]);
 	if (!r && s->options->metrics)
 		r = listen_on(s->options->metrics, &s->metrics_listener);

@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: MIT
+"""rww-httpd as a service: who may, how many, how long, what is logged, how it starts and stops."""
+import base64
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+from harness import procs, server
+from harness.data import pattern
+from harness.mount import REPO
+
+pytestmark = [pytest.mark.sanitize]
+
+ROOT = os.geteuid() == 0
+NOBODY = 65534
+
+
+@pytest.fixture
+def serve(request):
+    with server.factory(request) as make:
+        yield make
+
+
+@pytest.fixture
+def site(base):
+    path = pathlib.Path(tempfile.mkdtemp(dir=base))
+    path.chmod(0o755)
+    (path / "a.txt").write_bytes(b"hello world\n")
+    (path / "big.bin").write_bytes(pattern(8 << 20))
+    return path
+
+
+@pytest.fixture
+def folder(base):
+    return pathlib.Path(tempfile.mkdtemp(dir=base))
+
+
+def basic(user, password):
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def run(*arguments):
+    """The program, ended: (status, stdout, stderr)."""
+    done = subprocess.run([server.BINARY, *arguments], capture_output=True, text=True, timeout=30)
+    return done.returncode, done.stdout, done.stderr
+
+
+# -- credentials
+
+@pytest.fixture
+def users(folder):
+    path = folder / "users"
+    lines = [
+        "# apr1, SHA-512, bcrypt and yescrypt of the password that is the name",
+        "ann:" + subprocess.run(["openssl", "passwd", "-apr1", "ann"], capture_output=True, text=True,
+                                check=True).stdout.strip(),
+        "bob:" + subprocess.run(["openssl", "passwd", "-6", "bob"], capture_output=True, text=True,
+                                check=True).stdout.strip(),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_basic_authentication(serve, site, users):
+    web = serve(site, f"--htpasswd={users}", "--realm=the realm")
+    response = web.request("/a.txt")
+    assert response.status == 401
+    assert response.headers["www-authenticate"] == 'Basic realm="the realm", charset="UTF-8"'
+    for user in ("ann", "bob", "bob"):
+        assert web.get("/a.txt", Authorization=basic(user, user)) == b"hello world\n"
+    for wrong in (basic("ann", "bob"), basic("carl", "carl"), basic("", ""), "Basic", "Basic !!!",
+                  "Basic " + base64.b64encode(b"ann").decode(), "Bearer ann", "Digest x",
+                  "Basic " + base64.b64encode(b"ann:ann\0").decode()):
+        assert web.request("/a.txt", Authorization=wrong).status == 401, wrong
+    assert web.request("/nope").status == 401
+    assert web.metric("auth_failures_total") == 9
+    assert '"user":"ann"' in web.access() and "YW5u" not in web.access()
+
+
+def test_bearer_tokens(serve, site, folder):
+    (folder / "tokens").write_text("# for the robot\nsesame\nopen-it  the spare\n")
+    web = serve(site, f"--tokens={folder}/tokens")
+    for token in ("sesame", "open-it"):
+        assert web.get("/a.txt", Authorization=f"Bearer {token}") == b"hello world\n"
+    for token in ("sesam", "sesame2", "", "#", basic("sesame", "sesame")):
+        assert web.request("/a.txt", Authorization=f"Bearer {token}").status == 401
+
+
+def test_public_reads(serve, site, users):
+    web = serve(site, f"--htpasswd={users}", "--public-reads", "--upload")
+    assert web.get("/a.txt") == b"hello world\n"
+    assert web.request("/new", "PUT", body=b"x").status == 401
+    assert web.request("/a.txt", "DELETE").status == 401
+    assert web.request("/new", "PUT", body=b"x", Authorization=basic("ann", "ann")).status == 201
+    assert not (site / "x").exists() and (site / "a.txt").exists()
+
+
+def test_upload_without_credentials_is_for_loopback(site, users):
+    status, _, error = run("--upload", "--listen=0.0.0.0:0", str(site))
+    assert status == 1 and "--htpasswd" in error
+
+
+def test_broken_credentials_are_refused_at_start(site, folder):
+    (folder / "users").write_text("ann:plaintext\n")
+    status, _, error = run(f"--htpasswd={folder}/users", str(site))
+    assert status == 1 and f"{folder}/users:1" in error and "htpasswd -B" in error
+
+
+# -- TLS
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{folder}/key", "-out",
+                    f"{folder}/cert", "-days", "2", "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    return f"--cert={folder}/cert", f"--key={folder}/key"
+
+
+def test_tls(serve, site, pem):
+    web = serve(site, *pem)
+    assert web.get("/big.bin") == pattern(8 << 20)
+    cert = pem[0].split("=")[1]
+    done = subprocess.run(["curl", "-sS", "--cacert", cert, web.url("/a.txt")], capture_output=True,
+                          timeout=30)
+    assert done.stdout == b"hello world\n", done.stderr
+    plain = web.connect(tls=False).send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert not plain.some().startswith(b"HTTP/1.1 200")
+
+
+def test_a_bad_certificate_is_refused_at_start(site, folder, pem):
+    (folder / "bad").write_text("nonsense")
+    status, _, error = run("--listen=127.0.0.1:0", f"--cert={folder}/bad", pem[1], str(site))
+    assert status == 1 and "certificate" in error
+
+
+# -- CORS
+
+def test_cors(serve, site):
+    web = serve(site, "--cors=*")
+    assert web.request("/a.txt").headers["access-control-allow-origin"] == "*"
+    preflight = web.request("/a.txt", "OPTIONS", Origin="http://x",
+                            Access_Control_Request_Method="GET")
+    assert preflight.status == 204
+    assert "Range" in preflight.headers["access-control-allow-headers"]
+    assert "GET" in preflight.headers["access-control-allow-methods"]
+    one = serve(site, "--cors=https://x.example").request("/a.txt")
+    assert one.headers["access-control-allow-origin"] == "https://x.example"
+    assert one.headers["vary"] == "Origin"
+    assert "access-control-allow-origin" not in serve(site).request("/a.txt").headers
+
+
+# -- limits and timeouts
+
+def test_connections_per_address(serve, site):
+    web = serve(site, "--max-per-ip=3")
+    clients = [web.connect() for _ in range(3)]
+    assert [c.request("/a.txt").status for c in clients] == [200] * 3
+    assert web.connect().is_closed()
+    clients[0].close()
+    procs.wait_until(lambda: answers(web), "a place to become free")
+
+
+def answers(web):
+    try:
+        return web.request("/a.txt").status == 200
+    except (ConnectionError, server.Cut):
+        return False
+
+
+def test_header_timeout_cannot_be_stretched_by_trickling(serve, site):
+    web = serve(site, "--header-timeout=1", "--idle-timeout=60")
+    client = web.connect()
+    start = time.monotonic()
+    try:
+        for byte in b"GET /a.txt HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 1000:
+            client.send(bytes([byte]))
+            client.socket.settimeout(0.05)
+            try:
+                if client.socket.recv(1) == b"":
+                    break
+            except TimeoutError:
+                pass
+    except ConnectionError:
+        pass
+    assert 0.9 < time.monotonic() - start < procs.seconds(5)
+
+
+def test_idle_timeout(serve, site):
+    web = serve(site, "--idle-timeout=1", "--header-timeout=1")
+    client = web.connect()
+    assert client.request("/a.txt", "HEAD").status == 200
+    assert client.is_closed()
+
+
+def test_a_client_that_does_not_read_is_let_go(serve, site):
+    (site / "huge").write_bytes(b"x" * (32 << 20))
+    web = serve(site, "--idle-timeout=1")
+    web.connect().begin("/huge")
+    web.wait_metric("connections", 1)
+    web.wait_metric("connections", 0)
+
+
+def test_a_thousand_stalled_clients_do_not_disturb(serve, site):
+    web = serve(site)
+    stalled = [web.connect().send(b"GET /a.txt HTTP/1.1\r\nHost:") for _ in range(1000)]
+    web.wait_metric("connections", 1000)
+    assert web.get("/a.txt") == b"hello world\n"
+    for client in stalled:
+        client.close()
+    web.wait_metric("connections", 1)  # the one that was answered is kept
+
+
+def test_many_parallel_downloads(serve, site):
+    web = serve(site)
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        for body in pool.map(lambda _: web.get("/big.bin"), range(64)):
+            assert body == pattern(8 << 20)
+
+
+# -- logs, metrics, health
+
+def test_json_access_log(serve, site):
+    web = serve(site)
+    web.get("/a.txt?q=%22", Referer='http://x/"\\', User_Agent="tëst\x7f")
+    web.request("/nope")
+    line = json.loads(procs.wait_until(lambda: web.access().splitlines()[:1], "the log")[0])
+    assert line["target"] == "/a.txt?q=%22" and line["referer"] == 'http://x/"\\'
+    assert (line["status"], line["bytes"], line["method"], line["outcome"]) == (200, 12, "GET", "ok")
+    assert line["address"] == "127.0.0.1" and line["user"] is None
+
+
+def test_combined_access_log(serve, site):
+    web = serve(site, "--log-format=combined")
+    web.get("/a.txt", Referer='a"b', User_Agent="x\\y")
+    line = procs.wait_until(web.access, "the log")
+    assert re.fullmatch(r'127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] '
+                        r'"GET /a\.txt HTTP/1\.1" 200 12 "a\\x22b" "x\\x5Cy"\n', line)
+
+
+def test_malformed_requests_are_logged(serve, site):
+    web = serve(site)
+    web.connect().send(b"GET /a.txt HTTP/1.1\r\nno colon here\r\n\r\n").some()
+    web.connect().send(b"GET /\x01\x02 HTTP/1.1\r\n\r\n").some()
+    lines = procs.wait_until(lambda: len(web.access().splitlines()) == 2 and web.access(), "the log")
+    assert [json.loads(x)["status"] for x in lines.splitlines()] == [400, 400]
+
+
+def test_log_is_reopened_on_sighup(serve, site):
+    web = serve(site)
+    web.get("/a.txt")
+    procs.wait_until(web.access, "the log")
+    os.rename(web.access_path, web.access_path + ".1")
+    web.process.send_signal(signal.SIGHUP)
+    procs.wait_until(lambda: os.path.exists(web.access_path), "the new log")
+    web.get("/a.txt")
+    procs.wait_until(web.access, "a line in it")
+
+
+def test_credentials_are_read_again_on_sighup(serve, site, folder):
+    tokens = folder / "tokens"
+    tokens.write_text("old\n")
+    web = serve(site, f"--tokens={tokens}")
+    web.allow_log("token file|credentials stay")
+    tokens.write_text("new\n")
+    web.process.send_signal(signal.SIGHUP)
+    procs.wait_until(lambda: web.request("/a.txt", Authorization="Bearer new").status == 200,
+                     "the new token")
+    assert web.request("/a.txt", Authorization="Bearer old").status == 401
+    tokens.unlink()
+    web.process.send_signal(signal.SIGHUP)
+    procs.wait_until(lambda: "credentials stay" in web.log(), "the refusal")
+    assert web.request("/a.txt", Authorization="Bearer new").status == 200
+
+
+def test_metrics_and_health(serve, site):
+    web = serve(site)
+    web.get("/a.txt")
+    web.request("/nope").rest()
+    web.wait_metric('responses_total{class="2xx"}', 1)
+    assert web.metric('responses_total{class="4xx"}') == 1
+    assert web.metric("sent_bytes_total") == 12 + len("404 Not Found\n")
+    client = server.Client(web.metrics_port)
+    assert client.request("/healthz").rest() == b"ok\n"
+    assert client.request("/").status == 404
+    client.close()
+
+
+# -- starting and stopping
+
+@pytest.mark.parametrize("arguments, expected", [
+    (["/nonexistent"], "cannot serve /nonexistent: No such file"),
+    (["--listen=nonsense", "/"], "expected ADDRESS:PORT"),
+    (["--listen=256.0.0.1:80", "/"], "cannot listen on '256.0.0.1:80'"),
+    (["--user=nobody-of-that-name", "--listen=127.0.0.1:0", "/"], "there is no such user"),
+    (["--access-log=/nonexistent/log", "--listen=127.0.0.1:0", "/"], "cannot open the access log"),
+])
+def test_what_cannot_work_is_refused_at_start(arguments, expected):
+    status, _, error = run(*arguments)
+    assert status == 1 and expected in error
+    assert len(error.splitlines()) == 1
+
+
+def test_usage_errors():
+    for arguments in ([], ["--nonsense", "/"], ["a", "b"], ["--threads=x", "/"]):
+        status, out, error = run(*arguments)
+        assert status == 2 and out == "" and len(error.splitlines()) == 1
+
+
+def test_a_port_in_use_is_refused(serve, site):
+    web = serve(site)
+    status, _, error = run(f"--listen=127.0.0.1:{web.port}", str(site))
+    assert status == 1 and "Address already in use" in error
+
+
+def test_readiness_is_notified(serve, site, folder):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(f"{folder}/notify")
+        s.settimeout(procs.seconds(10))
+        web = serve(site, environment={"NOTIFY_SOCKET": f"{folder}/notify"})
+        assert s.recv(100) == b"READY=1"
+        web.process.send_signal(signal.SIGTERM)
+        assert web.wait() == 0
+        assert s.recv(100) == b"STOPPING=1"
+
+
+def test_socket_activation(serve, site):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        os.set_inheritable(listener.fileno(), True)
+        start = ["bash", "-c", f'exec 3<&{listener.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"',
+                 "bash"]
+        web = serve(site, listen=False, wrapper=start, pass_fds=[listener.fileno()])
+        assert web.port == listener.getsockname()[1]
+        assert web.get("/a.txt") == b"hello world\n"
+
+
+@pytest.mark.skipif(not ROOT, reason="root: needed to give it up")
+def test_privileges_are_given_up(serve, site):
+    (site / "private").write_bytes(b"secret")
+    (site / "private").chmod(0o600)
+    web = serve(site, "--user=nobody")
+    with open(f"/proc/{web.pid}/status") as f:
+        status = f.read()
+    assert f"Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}" in status
+    assert "CapEff:\t0000000000000000" in status and "NoNewPrivs:\t1" in status
+    assert web.request("/private").status == 403
+    web.get("/a.txt")
+    web.process.send_signal(signal.SIGHUP)
+    web.allow_log("cannot open the access log")
+
+
+def test_a_second_signal_hurries(serve, site):
+    web = serve(site, "--drain-timeout=1000")
+    web.allow_log(r"cutting \d connections")
+    (site / "huge").write_bytes(b"x" * (32 << 20))
+    client = web.connect().begin("/huge")
+    client.response()
+    web.process.send_signal(signal.SIGTERM)
+    procs.wait_until(lambda: not answers(web), "the listener to close")
+    assert procs.alive(web.pid)
+    web.process.send_signal(signal.SIGTERM)
+    assert web.wait() == 0
+
+
+def test_nothing_is_accepted_while_draining(serve, site):
+    web = serve(site, "--drain-timeout=0")
+    web.process.send_signal(signal.SIGINT)
+    assert web.wait() == 0
+    with pytest.raises(ConnectionRefusedError):
+        web.connect()
+
+
+# -- documentation
+
+def test_help_and_man_page_list_the_same_options():
+    status, text, _ = run("--help")
+    assert status == 0
+    with open(os.path.join(REPO, "man", "rww-httpd.8")) as f:
+        page = f.read()
+    shown = set(re.findall(r"--([a-z-]+)", text))
+    items = "\n".join(re.findall(r"^\.It (Fl .*)", page, re.M))
+    assert set(re.findall(r"Fl -([a-z-]+)", items)) == shown
+    for name, default in re.findall(r"--([a-z-]+).*\(default: ([^)]+)\)", text):
+        if name not in ("threads", "group"):
+            section = re.split(rf"^\.It .*Fl -{name} ", page, maxsplit=1, flags=re.M)[1]
+            assert default in re.split(r"^\.It ", section, maxsplit=1, flags=re.M)[0], name
+
+
+def test_version():
+    assert re.fullmatch(r"rww-httpd \d+\.\d+\.\d+\n", run("--version")[1])
