@@ -206,7 +206,7 @@ class Server:
         self.identity, self.environment, self.popen = identity or {}, environment or {}, popen
         self.allowed, self.clients = [], []
         self.process = None
-        self.stopped = True
+        self.stopped, self.ended = True, False
         self.port = self.metrics_port = self.tls = None
         procs.witnesses.append(self.testimony)
 
@@ -315,6 +315,8 @@ class Server:
         return status
 
     def stop(self):
+        if self.ended:
+            return
         try:
             for client in self.clients:
                 client.close()
@@ -336,7 +338,7 @@ class Server:
         if self.process and self.process.returncode is None:
             procs.kill(self.process.pid)
             self.wait()
-        self.stopped = True
+        self.stopped = self.ended = True
         if self.testimony in procs.witnesses:
             procs.witnesses.remove(self.testimony)
         subprocess.run(["rm", "-rf", self.run], check=True)

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: MIT
+"""Uploads to rww-httpd: into a mount, where they are read while they arrive, and elsewhere."""
+import os
+import pathlib
+import subprocess
+import tempfile
+
+import pytest
+
+from harness import procs, server
+from harness.data import pattern
+
+pytestmark = [pytest.mark.sanitize]
+
+
+@pytest.fixture
+def serve(request, make_mount):
+    with server.factory(request) as make:
+        yield make
+
+
+@pytest.fixture
+def web(serve, mount):
+    return serve(mount.mnt, "--upload", identity=mount.identity())
+
+
+@pytest.fixture
+def plain(serve, base):
+    """(server, its directory) without a mount."""
+    path = pathlib.Path(tempfile.mkdtemp(dir=base))
+    return serve(path, "--upload"), path
+
+
+def begin_put(web, target, length=None):
+    """A PUT whose body has not come yet."""
+    headers = {"Content_Length": length} if length is not None else {"Transfer_Encoding": "chunked"}
+    return web.connect().begin(target, "PUT", **headers)
+
+
+def chunk(data):
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+# -- on a mount
+
+def test_put_is_read_while_it_arrives(mount, web):
+    put = begin_put(web, "/new.bin")
+    put.send(chunk(b"begin"))
+    procs.wait_until(lambda: os.path.exists(mount.stored("new.bin")), "the file to appear")
+    response = web.request("/new.bin")
+    assert response.exactly(5) == b"begin"
+    web.wait_held(1)
+    put.send(chunk(b"more"))
+    assert response.exactly(4) == b"more"
+    put.send(b"0\r\n\r\n")
+    assert put.response().status == 201
+    assert response.rest() == b""
+    assert mount.xattr("new.bin", "state") == "complete"
+    assert mount.stored_bytes("new.bin") == b"beginmore"
+
+
+def settable(mount):
+    mount.write_file("probe", b"")
+    writer = mount.writer("probe")
+    err = procs.errno_of(mount.probe.call, os.setxattr, mount.path("probe"), "user.rww.size", b"1")
+    writer.write(b"x")
+    writer.close()
+    if err:
+        pytest.skip(f"filesystem: user.rww.size cannot be set ({procs.name_of(err)})")
+
+
+def test_content_length_is_the_declared_size(mount, web):
+    settable(mount)
+    data = pattern(1 << 20)
+    put = begin_put(web, "/new.bin", len(data))
+    put.send(data[:1000])
+    procs.wait_until(lambda: os.path.exists(mount.stored("new.bin")), "the file to appear")
+    response = web.request("/new.bin")
+    assert response.headers["content-length"] == str(len(data))
+    assert response.exactly(1000) == data[:1000]
+    put.send(data[1000:])
+    assert put.response().status == 201
+    assert response.rest() == data[1000:]
+
+
+@pytest.mark.parametrize("length", [None, 100])
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_broken_upload_aborts_the_file(mount, web, length, how):
+    settable(mount)
+    put = begin_put(web, "/new.bin", length)
+    put.send(b"begin" if length else chunk(b"begin"))
+    procs.wait_until(lambda: os.path.exists(mount.stored("new.bin")), "the file to appear")
+    response = web.request("/new.bin")
+    assert response.exactly(5) == b"begin"
+    getattr(put, how)()
+    assert response.cut()[1] == b""
+    mount.wait_state("new.bin", "aborted")
+    web.wait_metric("uploads_broken_total", 1)
+
+
+def test_put_over_a_followed_file_leaves_its_followers_alone(mount, web):
+    writer = mount.writer("f.txt")
+    writer.write(b"old")
+    response = web.request("/f.txt")
+    assert response.exactly(3) == b"old"
+    web.wait_held(1)
+    assert web.request("/f.txt", "PUT", body=b"new content").status == 204
+    assert web.get("/f.txt") == b"new content"
+    writer.write(b" continues")
+    assert response.exactly(10) == b" continues"
+    writer.close()
+    assert response.rest() == b""
+
+
+def test_two_puts_to_one_name(mount, web):
+    first = begin_put(web, "/f.txt")
+    first.send(chunk(b"first"))
+    procs.wait_until(lambda: os.path.exists(mount.stored("f.txt")), "the file to appear")
+    assert web.request("/f.txt", "PUT", body=b"second").status == 409
+    first.send(b"0\r\n\r\n")
+    assert first.response().status == 201
+    assert web.get("/f.txt") == b"first"
+    assert web.request("/f.txt", "PUT", body=b"third").status == 204
+
+
+# -- anywhere
+
+def test_put_get_delete(plain):
+    web, path = plain
+    client = web.connect()
+    assert client.request("/a.txt", "PUT", body=b"one").status == 201
+    assert client.request("/a.txt", "PUT", body=b"two").status == 204
+    assert client.request("/a.txt").rest() == b"two"
+    assert client.request("/a.txt", "DELETE").status == 204
+    assert client.request("/a.txt", "DELETE").rest() == b"404 Not Found\n"
+    assert client.request("/empty", "PUT").status == 201
+    assert (path / "empty").read_bytes() == b""
+    assert os.listdir(path) == ["empty"]
+
+
+def test_on_a_plain_directory_a_file_appears_when_it_is_whole(plain):
+    web, path = plain
+    put = begin_put(web, "/a.txt", 10)
+    put.send(b"12345")
+    procs.wait_until(lambda: os.listdir(path), "the upload to begin")
+    assert web.request("/a.txt").status == 404
+    assert web.get("/", Accept="application/json").count(b"name") == 0
+    put.send(b"67890")
+    assert put.response().status == 201
+    assert web.get("/a.txt") == b"1234567890"
+
+
+def test_a_broken_upload_to_a_plain_directory_leaves_nothing(plain):
+    web, path = plain
+    (path / "a.txt").write_bytes(b"old")
+    put = begin_put(web, "/a.txt", 10)
+    put.send(b"12345")
+    procs.wait_until(lambda: len(os.listdir(path)) == 2, "the upload to begin")
+    put.close()
+    procs.wait_until(lambda: os.listdir(path) == ["a.txt"], "the upload to be forgotten")
+    assert web.get("/a.txt") == b"old"
+
+
+def test_directories(plain):
+    web, path = plain
+    assert web.request("/a/b/c.txt", "PUT", body=b"x").status == 409
+    assert web.request("/a/b/c.txt?parents", "PUT", body=b"x").status == 201
+    assert web.get("/a/b/c.txt") == b"x"
+    assert web.request("/a", "PUT", body=b"x").status == 409
+    assert web.request("/a/", "PUT", body=b"x").status == 409
+    assert web.request("/", "PUT", body=b"x").status == 409
+    assert web.request("/a/b/c.txt/d", "PUT", body=b"x").status == 404
+    assert web.request("/new", "MKCOL").status == 201
+    assert web.request("/new/", "MKCOL").status == 405
+    assert web.request("/x/y", "MKCOL").status == 409
+    assert web.request("/x/y/?parents", "MKCOL").status == 201
+    assert web.request("/a", "DELETE").status == 409
+    assert web.request("/new/", "DELETE").status == 204
+    assert web.request("/", "DELETE").status == 403
+
+
+def test_names_that_may_not_be_written(plain, base):
+    web, path = plain
+    outside = pathlib.Path(tempfile.mkdtemp(dir=base))
+    (path / "out").symlink_to(outside)
+    (path / "link").symlink_to(outside / "target")
+    assert web.request("/out/x", "PUT", body=b"x").status == 404
+    assert web.request("/../x", "PUT", body=b"x").status == 400
+    assert web.request("/.hidden", "PUT", body=b"x").status == 403
+    assert web.request("/a/.hidden?parents", "PUT", body=b"x").status == 403
+    assert web.request("/.hidden", "DELETE").status == 403
+    assert web.request("/link", "PUT", body=b"x").status == 204  # replaces the link itself
+    assert os.listdir(outside) == [] and (path / "link").read_bytes() == b"x"
+    web.allow_log("Invalid cross-device link")
+
+
+def test_conditions(plain):
+    web, path = plain
+    assert web.request("/a.txt", "PUT", body=b"x", If_Match="*").status == 412
+    assert web.request("/a.txt", "PUT", body=b"x", If_None_Match="*").status == 201
+    assert web.request("/a.txt", "PUT", body=b"y", If_None_Match="*").status == 412
+    assert web.request("/a.txt", "DELETE", If_Match='"other"').status == 412
+    assert web.get("/a.txt") == b"x"
+
+
+def test_limit_and_partial_puts(serve, base):
+    path = pathlib.Path(tempfile.mkdtemp(dir=base))
+    web = serve(path, "--upload", "--upload-limit=10")
+    assert web.request("/a", "PUT", body=b"x" * 10).status == 201
+    assert web.request("/b", "PUT", body=b"x" * 11).status == 413
+    put = begin_put(web, "/c").send(chunk(b"x" * 11) + b"0\r\n\r\n")
+    assert put.response().status == 413
+    assert web.request("/d", "PUT", body=b"x", Content_Range="bytes 0-0/2").status == 400
+    assert os.listdir(path) == ["a"]
+
+
+def test_changes_need_the_option(serve, base):
+    web = serve(tempfile.mkdtemp(dir=base))
+    for method in ("PUT", "DELETE", "MKCOL"):
+        response = web.request("/a", method)
+        assert (response.status, response.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root: needed to mount a small filesystem")
+def test_a_full_disk(serve, base):
+    path = tempfile.mkdtemp(dir=base)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", path], check=True)
+    try:
+        web = serve(path, "--upload")
+        web.allow_log("No space left on device")
+        assert web.request("/big", "PUT", body=b"x" * (2 << 20)).status == 507
+        assert os.listdir(path) == []
+        assert web.request("/small", "PUT", body=b"x").status == 201
+        web.stop()
+    finally:
+        subprocess.run(["umount", "-l", path], check=True)
+
+
+def test_curl_uploads(plain, tmp_path):
+    web, path = plain
+    data = pattern(3 << 20)
+    (tmp_path / "f").write_bytes(data)
+    for extra in ([], ["-H", "Expect: 100-continue"], ["-H", "Transfer-Encoding: chunked"],
+                  ["--http1.0"]):
+        done = subprocess.run(["curl", "-sSf", *extra, "-T", str(tmp_path / "f"), web.url("/f")],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, (extra, done.stderr)
+        assert (path / "f").read_bytes() == data
+        (path / "f").unlink()
