@@ -10,6 +10,7 @@
 
 #include "common/cleanup.h"
 #include "fs/creds.h"
+#include "fs/end.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/lift.h"
@@ -17,9 +18,17 @@
 
 void attr_overlay(struct fs *fs, struct inode *i, struct statx *stx)
 {
+	uint64_t declared = RULE_NONE;
+
 	SCOPED_LOCK(&fs->files_lock);
-	if (i->file && i->file->declared != RULE_NONE && i->file->declared > stx->stx_size)
-		stx->stx_size = i->file->declared;
+	if (i->file) {
+		end_check_declared_locked(i->file, stx->stx_size);
+		declared = i->file->declared;
+	}
+	if (i->aborted && declared == RULE_NONE)
+		declared = i->aborted->declared;
+	if (declared != RULE_NONE && declared > stx->stx_size)
+		stx->stx_size = declared;
 }
 
 /* The descriptor of an open file, -1 if there is no handle. */
@@ -69,6 +78,7 @@ static int set_size(fuse_req_t req, struct inode *i, off_t size)
 		creds_drop_fsetid(req, &creds);
 		r = file_truncate(fs, f, (uint64_t)size);
 		creds_restore_fsetid(&creds);
+		hold_wake(fs, f);
 	}
 	file_put(fs, f);
 	return r;

@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "fs/attr.h"
+#include "fs/end.h"
 #include "fs/fs.h"
 #include "fs/lift.h"
 #include "fs/reply.h"
@@ -91,6 +92,7 @@ static size_t add_entry(fuse_req_t req, struct inode *parent, const struct diren
 	/* A name that is gone by now, or memory that is short: listed, and looked up on use. */
 	if (!dots && inode_statx(dir_fd, d->d_name, AT_SYMLINK_NOFOLLOW, &stx) == 0 &&
 		inode_remember(&fs->inodes, parent, d->d_name, &stx, &i) == 0) {
+		end_recall(fs, i, dir_fd, d->d_name);
 		attr_overlay(fs, i, &stx);
 		if (lift_is_needed(fs, i, &stx))
 			inode_forget(&fs->inodes, i, 1); /* left to a lookup */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "fs/end.h"
 #include "fs/fs.h"
 #include "fs/passthrough.h"
 
@@ -39,6 +40,8 @@ int file_get(struct fs *fs, struct inode *inode, struct file **ret)
 	list_init(&fresh->waiters);
 	list_init(&fresh->by_wd);
 	list_init(&fresh->timed);
+	list_init(&fresh->lingering);
+	list_init(&fresh->on_all);
 
 	pthread_mutex_lock(&fs->files_lock);
 	f = inode->file;
@@ -46,6 +49,8 @@ int file_get(struct fs *fs, struct inode *inode, struct file **ret)
 		f->refs++;
 	else
 		inode->file = fresh;
+	if (!f)
+		list_add_tail(&fs->files, &fresh->on_all);
 	pthread_mutex_unlock(&fs->files_lock);
 	if (f)
 		free(fresh);
@@ -69,6 +74,7 @@ void file_put(struct fs *fs, struct file *f)
 		return;
 	}
 	f->inode->file = NULL;
+	list_del(&f->on_all);
 	watch_disarm_locked(fs, f);
 	pthread_mutex_unlock(&fs->files_lock);
 
@@ -142,11 +148,12 @@ int file_add_handle(struct fs *fs, struct file *f, enum handle_kind kind, struct
 	}
 	*h = (struct handle){.file = f, .kind = kind, .cut = RULE_NONE};
 	h->told = (uint64_t)st.st_size;
+	end_recall_open(fs, f);
+	if (kind == HANDLE_WRITER)
+		end_writer_comes(fs, f);
 	pthread_mutex_lock(&fs->files_lock);
-	if (kind == HANDLE_WRITER && f->writers++ == 0) {
-		f->state = FILE_GROWING;
+	if (kind == HANDLE_WRITER && f->writers++ == 0)
 		f->end = (uint64_t)st.st_size;
-	}
 	h->was_growing = f->state != FILE_COMPLETE;
 	list_add_tail(&f->handles, &h->on_file);
 	f->refs++;
@@ -159,25 +166,24 @@ void file_remove_handle(struct fs *fs, struct handle *h)
 {
 	struct file *f = h->file;
 	struct fuse_pollhandle *ph;
-	bool completed = false;
+	bool ended = false;
 
+	if (h->kind == HANDLE_WRITER) {
+		pthread_mutex_lock(&f->setup);
+		ended = end_writer_goes(fs, h);
+		pthread_mutex_unlock(&f->setup);
+	}
 	pthread_mutex_lock(&fs->files_lock);
 	list_del(&h->on_file);
-	if (h->kind == HANDLE_WRITER && --f->writers == 0) {
-		f->state = FILE_COMPLETE;
-		f->declared = RULE_NONE;
-		f->preallocated = false;
-		ranges_done(&f->unwritten);
-		completed = true;
-	}
 	ph = steal_ptr(&h->ph);
 	if (ph)
 		f->n_polled--;
 	pthread_mutex_unlock(&fs->files_lock);
 	if (ph)
 		fuse_pollhandle_destroy(ph);
+	free(h->failed);
 	free(h);
-	if (completed)
+	if (ended)
 		hold_wake(fs, f);
 	file_put(fs, f);
 }
@@ -216,7 +222,5 @@ int file_truncate(struct fs *fs, struct file *f, uint64_t size)
 		f->end = size;
 	}
 	pthread_rwlock_unlock(&f->io);
-	if (r == 0)
-		hold_wake(fs, f);
 	return r;
 }

@@ -38,8 +38,17 @@ struct file {
 	uint32_t refs;
 	uint32_t writers;
 	enum file_state state;
-	uint64_t declared; /* RULE_NONE if none */
-	uint64_t end;      /* without passthrough: how far the daemon has written */
+	bool marked;       /* setup; its marker is in the store */
+	bool recalled;     /* setup; the state from before was looked up */
+	uint64_t since_ms; /* when it began to grow */
+	uint64_t linger_until_ms;
+	struct list lingering;       /* fs->lingering, which then holds a reference */
+	struct list on_all;          /* fs->files */
+	uint64_t rate_ms, rate_size; /* status.c: when its speed was last measured, and its size */
+	double rate;                 /* bytes per second */
+	char note[96];               /* what became of the declared size; may be "" */
+	uint64_t declared;           /* RULE_NONE if none */
+	uint64_t end;                /* without passthrough: how far the daemon has written */
 	struct ranges unwritten;
 	bool preallocated; /* fallocate was used: the store's word on data is not enough */
 	struct list handles;
@@ -64,6 +73,7 @@ struct handle {
 	uint64_t told;      /* files lock; poll: the size last reported */
 	uint64_t shown;     /* files lock; poll: the size in an answer that may not have arrived */
 	bool notified;      /* files lock; poll: somebody was woken, and asks for that reason */
+	char *failed; /* files lock; a writer: how its process failed, at the last close; owned */
 	struct fuse_pollhandle *ph; /* files lock; to be notified */
 };
 
@@ -92,12 +102,13 @@ static inline int file_fd(const struct file *f)
 	return f->fd_read >= 0 ? f->fd_read : f->fd_write;
 }
 
+/* Setup lock held. */
 int file_add_handle(struct fs *fs, struct file *f, enum handle_kind kind, struct handle **ret);
-/* Ends a handle; the last writer's end completes the file. Frees h. */
+/* Ends a handle, and with the last writer's the file. Frees h. Setup lock not held. */
 void file_remove_handle(struct fs *fs, struct handle *h);
 bool file_is_growing(struct fs *fs, struct file *f);
 
-/* ftruncate(2), and what it means to those who read further. Wakes. */
+/* ftruncate(2), and what it means to those who read further. The caller wakes. */
 int file_truncate(struct fs *fs, struct file *f, uint64_t size);
 /* The same bookkeeping for what else moves or removes bytes from offset on; io lock held alone. */
 void file_cut(struct fs *fs, struct file *f, uint64_t offset);

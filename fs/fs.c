@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "common/parse.h"
+#include "fs/end.h"
 #include "fs/passthrough.h"
 
 #define REQUEST_MAX (1u << 20)
@@ -289,6 +290,11 @@ int fs_run(struct fs *fs)
 	fs->privileged = geteuid() == 0;
 	pthread_mutex_init(&fs->files_lock, NULL);
 	hold_init(&fs->hold);
+	list_init(&fs->files);
+	list_init(&fs->lingering);
+	list_init(&fs->aborted);
+	fs->inodes.on_free = end_forget;
+	fs->inodes.on_free_data = fs;
 	block_signals();
 	r = mount_session(fs);
 	if (r == 0) {

@@ -7,6 +7,8 @@
  *   holes.c      how much of a growing file has really been written
  *   file.c       a file that is open: descriptors, writers, state, handles
  *   hold.c       who waits, and waking them
+ *   end.c        complete or aborted, and what is remembered of it; marker.c: in the store
+ *   state.c      the attributes user.rww.*
  *   lift.c       what keeps sendfile from ending at an empty file
  *   watch.c      the one background thread: inotify, timers, interrupts, signals
  *   inode.c      identities, and the way from a node number into the store
@@ -35,6 +37,10 @@ struct fs {
 	 */
 	pthread_mutex_t files_lock;
 	struct hold hold;
+	struct list files;     /* files lock; every open file */
+	struct list lingering; /* files lock; soonest to be completed first */
+	struct list aborted;   /* files lock; struct aborted of every known one */
+	bool unmarked_said;    /* files lock; the store takes no markers, and it was said */
 	struct watch watch;
 	struct fuse_session *session;
 	bool privileged;        /* act with the caller's ids */

@@ -4,9 +4,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
+#include "fs/end.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/holes.h"
@@ -14,14 +15,6 @@
 #include "fs/poll.h"
 #include "fs/read.h"
 #include "fs/reply.h"
-
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 void hold_init(struct hold *h)
 {
@@ -42,7 +35,7 @@ struct waiter *hold_new(fuse_req_t req, struct file *f, struct handle *h)
 	list_init(&w->on_file);
 	list_init(&w->on_clock);
 	if (fs->hold_limit_ms)
-		w->deadline_ms = now_ms() + fs->hold_limit_ms;
+		w->deadline_ms = clock_ms() + fs->hold_limit_ms;
 	return w;
 }
 
@@ -168,7 +161,7 @@ void hold_wake(struct fs *fs, struct file *f)
 
 	list_init(&ready);
 	if (file_fd(f) >= 0 && fstat(file_fd(f), &st) < 0)
-		st.st_size = INT64_MAX; /* the reads will tell */
+		st.st_size = 0; /* the reads will tell, once they are asked again */
 	pthread_mutex_lock(&fs->files_lock);
 	list_for_each_safe (it, &f->waiters) {
 		struct waiter *w = list_entry(it, struct waiter, on_file);
@@ -224,7 +217,7 @@ static struct waiter *take_due(struct fs *fs, uint64_t now, uint64_t *ret_next)
 
 int hold_answer_timeouts(struct fs *fs)
 {
-	uint64_t now = now_ms(), next;
+	uint64_t now = clock_ms(), next;
 	struct waiter *w;
 
 	while ((w = take_due(fs, now, &next)))

@@ -118,8 +118,10 @@ int inode_table_init(struct inode_table *t, int root_fd, size_t max_cached)
 	return 0;
 }
 
-static void inode_free(struct inode *i)
+static void inode_free(struct inode_table *t, struct inode *i)
 {
+	if (i->aborted && t->on_free)
+		t->on_free(t->on_free_data, i);
 	if (i->fd >= 0)
 		(void)close(i->fd); /* O_PATH: nothing to lose */
 	free(i->name);
@@ -132,7 +134,7 @@ void inode_table_done(struct inode_table *t)
 		for (struct inode *i = t->buckets[b], *next; i; i = next) {
 			next = i->hash_next;
 			if (i != &t->root)
-				inode_free(i);
+				inode_free(t, i);
 		}
 	free(t->buckets);
 	t->buckets = NULL;
@@ -226,12 +228,12 @@ static void unref_locked(struct inode_table *t, struct inode *i, struct inode **
 	}
 }
 
-static void free_chain(struct inode *dead)
+static void free_chain(struct inode_table *t, struct inode *dead)
 {
 	while (dead) {
 		struct inode *next = dead->hash_next;
 
-		inode_free(dead);
+		inode_free(t, dead);
 		dead = next;
 	}
 }
@@ -249,7 +251,7 @@ void inode_unref(struct inode_table *t, struct inode *i)
 	pthread_mutex_lock(&t->lock);
 	unref_locked(t, i, &dead);
 	pthread_mutex_unlock(&t->lock);
-	free_chain(dead);
+	free_chain(t, dead);
 }
 
 void inode_forget(struct inode_table *t, struct inode *i, uint64_t n)
@@ -261,7 +263,7 @@ void inode_forget(struct inode_table *t, struct inode *i, uint64_t n)
 	i->nlookup -= n < i->nlookup ? n : i->nlookup;
 	unref_locked(t, i, &dead);
 	pthread_mutex_unlock(&t->lock);
-	free_chain(dead);
+	free_chain(t, dead);
 }
 
 /* Gives i the name; takes *copy when it is used. */
@@ -338,7 +340,7 @@ int inode_remember(struct inode_table *t, struct inode *parent, const char *name
 	set_name_locked(t, i, parent, name, &copy, &dead);
 	i->nlookup++;
 	pthread_mutex_unlock(&t->lock);
-	free_chain(dead);
+	free_chain(t, dead);
 	*ret = i;
 	return 0;
 }
@@ -467,7 +469,7 @@ static int open_next_dir(struct inode_table *t, struct inode *i)
 	pthread_mutex_unlock(&t->lock);
 	if (fd >= 0)
 		(void)close(fd); /* O_PATH: nothing to lose */
-	free_chain(dead);
+	free_chain(t, dead);
 	return r;
 }
 
@@ -685,7 +687,7 @@ void inode_name_gone(
 			}
 		}
 		pthread_mutex_unlock(&t->lock);
-		free_chain(dead);
+		free_chain(t, dead);
 	}
 	inode_name_kept(t, grip);
 }
@@ -714,5 +716,5 @@ void inode_renamed(struct inode_table *t, struct inode *i, struct inode *parent,
 	pthread_mutex_lock(&t->lock);
 	set_name_locked(t, i, parent, name, &copy, &dead);
 	pthread_mutex_unlock(&t->lock);
-	free_chain(dead);
+	free_chain(t, dead);
 }

@@ -17,6 +17,7 @@
 
 #include "common/list.h"
 
+struct aborted;
 struct file;
 struct inode_table;
 
@@ -25,6 +26,7 @@ struct inode {
 	struct inode *parent;    /* table lock; NULL: root, or no name is known */
 	char *name;              /* table lock; in parent */
 	struct file *file;       /* files lock (file.h); non-NULL while open */
+	struct aborted *aborted; /* files lock (end.h); NULL unless it is */
 	struct list lru;         /* table lock; directories whose fd may be closed */
 	ino_t ino;
 	dev_t dev;
@@ -34,6 +36,7 @@ struct inode {
 	uint32_t fd_users;     /* table lock; requests that use fd right now */
 	int fd;                /* table lock; O_PATH: a cached directory, or pinned (see unlink) */
 	mode_t type;           /* S_IFMT bits */
+	bool end_known;        /* files lock; the store was asked whether it is aborted */
 	bool stale;            /* table lock; its number may stand for another file by now */
 };
 
@@ -47,6 +50,8 @@ struct inode_table {
 	unsigned names_busy;   /* renames whose names are not in the table yet */
 	uint64_t names_serial; /* counts finished renames */
 	struct inode root;
+	void (*on_free)(void *data, struct inode *i); /* no lock held */
+	void *on_free_data;
 };
 
 /* Takes root_fd (O_PATH). max_cached: how many directory descriptors may be kept. */

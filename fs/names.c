@@ -10,6 +10,7 @@
 #include "common/cleanup.h"
 #include "fs/attr.h"
 #include "fs/creds.h"
+#include "fs/end.h"
 #include "fs/fs.h"
 #include "fs/lift.h"
 #include "fs/reply.h"
@@ -24,6 +25,8 @@ static void reply_name(fuse_req_t req, struct inode *parent, int dir_fd, const c
 
 	if (r == 0)
 		r = inode_remember(&fs->inodes, parent, name, &stx, &i);
+	if (r == 0)
+		end_recall(fs, i, dir_fd, name);
 	inode_release_dir(&fs->inodes, parent);
 	if (r < 0) {
 		reply_error(req, r);

@@ -23,13 +23,14 @@
 
 #include "common/cleanup.h"
 #include "fs/creds.h"
+#include "fs/end.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/lift.h"
 #include "fs/passthrough.h"
 #include "fs/reply.h"
 
-enum decision { OPEN_NOW, OPEN_WAIT, OPEN_AGAIN };
+enum decision { OPEN_NOW, OPEN_WAIT, OPEN_AGAIN, OPEN_DENIED };
 
 static bool is_writer(const struct fuse_file_info *fi)
 {
@@ -48,7 +49,7 @@ static enum decision decide(
 		return OPEN_NOW;
 	if (f->state == FILE_ABORTED) {
 		*ret = HANDLE_FOLLOWER;
-		return OPEN_NOW;
+		return fs->opt.aborted == ABORTED_DENY ? OPEN_DENIED : OPEN_NOW;
 	}
 	switch ((enum opt_hold)fs->opt.hold) {
 	case HOLD_NONE:
@@ -68,7 +69,7 @@ static void choose_path(struct fs *fs, const struct handle *h, struct fuse_file_
 {
 	const struct file *f = h->file;
 
-	fi->noflush = 1;
+	fi->noflush = h->kind != HANDLE_WRITER || fs->opt.abort_on == ABORT_ON_NEVER;
 	if (file_is_passthrough(f)) {
 		passthrough_set(fi, f->backing_id);
 		fi->direct_io = h->kind == HANDLE_FOLLOWER;
@@ -79,7 +80,10 @@ static void choose_path(struct fs *fs, const struct handle *h, struct fuse_file_
 	}
 }
 
-/* Makes the handle for a file whose descriptors are open. Setup lock held. */
+/*
+ * Makes the handle for a file whose descriptors are open. Setup lock held. After an error *ret, if
+ * not NULL, is to be removed without it.
+ */
 static int make_handle(struct fs *fs, struct file *f, enum handle_kind kind,
 	struct fuse_file_info *fi, struct handle **ret)
 {
@@ -91,10 +95,8 @@ static int make_handle(struct fs *fs, struct file *f, enum handle_kind kind,
 	(*ret)->append = fi->flags & O_APPEND;
 	if (fi->flags & O_TRUNC) {
 		r = file_truncate(fs, f, 0);
-		if (r < 0) {
-			file_remove_handle(fs, *ret);
+		if (r < 0)
 			return r;
-		}
 	}
 	choose_path(fs, *ret, fi);
 	fi->fh = (uint64_t)(uintptr_t)*ret;
@@ -134,19 +136,26 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi)
 		is_writer(fi) || (fi->flags & O_TRUNC), -1);
 	if (r == 0) {
 		file_decide_path(fs, f, req);
+		end_recall_open(fs, f);
 		if (!is_writer(fi))
 			decision = decide(fs, f, fi, &kind);
 		if (decision == OPEN_NOW)
 			r = make_handle(fs, f, kind, fi, &h);
 		else if (decision == OPEN_AGAIN)
 			r = -EAGAIN;
+		else if (decision == OPEN_DENIED)
+			r = -EIO;
 	}
 	pthread_mutex_unlock(&f->setup);
+	if (r == 0 && (fi->flags & O_TRUNC))
+		hold_wake(fs, f);
 	if (r == 0 && decision == OPEN_WAIT) {
 		r = wait_to_open(req, f, fi);
 		if (r == 0)
 			return;
 	}
+	if (r < 0 && h)
+		file_remove_handle(fs, h);
 	if (r < 0)
 		reply_error(req, r);
 	else
@@ -192,6 +201,8 @@ static void open_new(
 			r = make_handle(fs, f, kind, fi, &h);
 		}
 		pthread_mutex_unlock(&f->setup);
+		if (r < 0 && h)
+			file_remove_handle(fs, h);
 		file_put(fs, f);
 	}
 	if (r < 0) {
@@ -272,6 +283,7 @@ void open_tmpfile(fuse_req_t req, fuse_ino_t parent_ino, mode_t mode, struct fus
 
 void open_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	end_judge(fs_of(req), (struct handle *)(uintptr_t)fi->fh, fuse_req_ctx(req)->pid);
 	reply_error(req, 0);
 }
 

@@ -31,6 +31,14 @@ static const struct option_row rows[] = {
 	{"hold", CHOICE, FIELD(hold), {"read", "open", "none"}, "what waits while a file grows"},
 	{"nonblock", CHOICE, FIELD(nonblock), {"plain", "hold"},
 		"what an open with O_NONBLOCK of a growing file gets"},
+	{"abort_on", CHOICE, FIELD(abort_on), {"signal", "failure", "never"},
+		"which end of the last writer's process makes a file aborted"},
+	{"aborted", CHOICE, FIELD(aborted), {"readable", "deny"},
+		"whether aborted files can be opened for reading"},
+	{"sync", CHOICE, FIELD(sync), {"none", "complete"},
+		"what has reached the disk before a file counts as complete"},
+	{"linger", SECONDS, FIELD(linger_ms), {NULL},
+		"how long a file stays growing after its last close (default 0)"},
 	{"hold_timeout", SECONDS, FIELD(hold_timeout_ms), {NULL},
 		"fail a read held that long with ETIMEDOUT (0: never)"},
 	{"attr_timeout", SECONDS, FIELD(attr_timeout_ms), {NULL},
@@ -139,6 +147,8 @@ static int one_option(struct options *o, const char *word)
 			continue;
 		if (word[len] == '=')
 			return set_value(o, &rows[i], word + len + 1);
+		if (is_listed(passed, word)) /* "sync" is one of mount(8)'s as well */
+			break;
 		say_expected(&rows[i], "");
 		return -EINVAL;
 	}

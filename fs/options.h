@@ -12,6 +12,9 @@
 
 enum opt_passthrough { PASSTHROUGH_AUTO, PASSTHROUGH_ON, PASSTHROUGH_OFF };
 enum opt_hold { HOLD_READ, HOLD_OPEN, HOLD_NONE };
+enum opt_abort_on { ABORT_ON_SIGNAL, ABORT_ON_FAILURE, ABORT_ON_NEVER };
+enum opt_aborted { ABORTED_READABLE, ABORTED_DENY };
+enum opt_sync { SYNC_NONE, SYNC_COMPLETE };
 enum opt_nonblock { NONBLOCK_PLAIN, NONBLOCK_HOLD };
 
 struct options {
@@ -21,6 +24,10 @@ struct options {
 	int passthrough;          /* enum opt_passthrough */
 	int hold;                 /* enum opt_hold */
 	int nonblock;             /* enum opt_nonblock */
+	int abort_on;             /* enum opt_abort_on */
+	int aborted;              /* enum opt_aborted */
+	int sync;                 /* enum opt_sync */
+	uint64_t linger_ms;       /* 0: complete at the last close */
 	uint64_t hold_timeout_ms; /* 0: none */
 	uint64_t attr_timeout_ms, entry_timeout_ms;
 	bool foreground, debug, single;

@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "fs/end.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/lift.h"
@@ -225,9 +226,10 @@ static void *watch_main(void *arg)
 	bool ticking = false;
 
 	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE)) {
-		int timeout = hold_answer_timeouts(fs);
-		int n;
+		int timeout = hold_answer_timeouts(fs), linger = end_linger(fs, false), n;
 
+		if (linger >= 0 && (timeout < 0 || timeout > linger))
+			timeout = linger;
 		if ((ticking || w->ending) && (timeout < 0 || timeout > TICK_MS))
 			timeout = TICK_MS;
 		n = epoll_wait(w->epoll_fd, ready, 4, timeout);
@@ -306,6 +308,7 @@ void watch_stop(struct fs *fs)
 		pthread_join(w->thread, NULL);
 		w->started = false;
 	}
+	(void)end_linger(fs, true);
 	hold_fail_all(fs, ENOTCONN); /* of a connection that was aborted: nobody hears it */
 	lift_run(fs);
 	for (size_t i = 0; i < 4; i++) {

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/end.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "fs/file.h"
+#include "fs/fs.h"
+
+/* --- remembering ---------------------------------------------------------------------------- */
+
+static void forget_locked(struct inode *i)
+{
+	if (!i->aborted)
+		return;
+	list_del(&i->aborted->on_all);
+	free(steal_ptr(&i->aborted));
+}
+
+void end_forget(void *data, struct inode *i)
+{
+	struct fs *fs = data;
+
+	SCOPED_LOCK(&fs->files_lock);
+	forget_locked(i);
+}
+
+/* Without memory for it the abort is known while the file is open, and by its marker. */
+static void remember_locked(struct fs *fs, struct inode *i, uint64_t declared, const char *reason)
+{
+	struct aborted *a = i->aborted ? i->aborted : calloc(1, sizeof(*a));
+
+	if (!a)
+		return;
+	if (!i->aborted)
+		list_add_tail(&fs->aborted, &a->on_all);
+	i->aborted = a;
+	a->inode = i;
+	a->declared = declared;
+	snprintf(a->reason, sizeof(a->reason), "%s", reason);
+}
+
+/* What a marker on a file that nobody writes says. */
+static void believe_locked(struct fs *fs, struct inode *i, const struct marker *m)
+{
+	const char *reason = "the daemon or the machine stopped while it was being written";
+
+	remember_locked(fs, i, m->declared, m->aborted ? m->reason : reason);
+}
+
+void end_recall(struct fs *fs, struct inode *i, int dir_fd, const char *name)
+{
+	struct marker m;
+	bool known;
+	int r;
+
+	if (i->type != S_IFREG)
+		return;
+	pthread_mutex_lock(&fs->files_lock);
+	known = i->end_known || i->file;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (known)
+		return;
+	r = marker_read_at(dir_fd, name, &m);
+	SCOPED_LOCK(&fs->files_lock);
+	if (i->end_known || i->file) /* opened meanwhile: that knows better */
+		return;
+	i->end_known = true;
+	if (r == 0)
+		believe_locked(fs, i, &m);
+}
+
+void end_recall_open(struct fs *fs, struct file *f)
+{
+	struct inode *i = f->inode;
+	struct marker m;
+	int r = -ENODATA;
+
+	if (f->recalled || file_fd(f) < 0)
+		return;
+	f->recalled = true;
+	if (!i->end_known) /* only set, never unset */
+		r = marker_read(file_fd(f), &m);
+	SCOPED_LOCK(&fs->files_lock);
+	if (r == 0 && !i->end_known)
+		believe_locked(fs, i, &m);
+	i->end_known = true;
+	if (!i->aborted || f->state != FILE_COMPLETE)
+		return;
+	f->state = FILE_ABORTED;
+	f->declared = i->aborted->declared;
+}
+
+/* --- the marker ----------------------------------------------------------------------------- */
+
+/* Setup lock held. A store that takes no marker is served without crash memory. */
+static void mark(struct fs *fs, struct file *f, bool aborted, uint64_t declared, const char *reason)
+{
+	struct marker m = {.aborted = aborted, .declared = declared};
+	bool first;
+	int r;
+
+	snprintf(m.reason, sizeof(m.reason), "%s", reason);
+	r = marker_write(file_fd(f), &m);
+	if (r == 0) {
+		f->marked = true;
+		return;
+	}
+	pthread_mutex_lock(&fs->files_lock);
+	first = !fs->unmarked_said;
+	fs->unmarked_said = true;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (first)
+		log_warn("the store takes no marker (%s): a crash of this daemon would leave files "
+			 "that look complete",
+			strerror(-r));
+}
+
+static void sync_file(struct file *f, const char *what)
+{
+	if (fsync(file_fd(f)) < 0)
+		log_warn("fsync of %s: %s", what, strerror(errno));
+}
+
+/* Setup lock held. False when the file has to count as aborted after all. */
+static bool unmark(struct fs *fs, struct file *f)
+{
+	bool sync = fs->opt.sync == SYNC_COMPLETE;
+
+	if (!f->marked)
+		return true;
+	if (sync && fsync(file_fd(f)) < 0) {
+		log_warn("fsync of a file that is complete: %s: it is aborted", strerror(errno));
+		return false;
+	}
+	if (marker_remove(file_fd(f)) < 0) {
+		log_warn("the marker of a file that is complete cannot be removed: %s",
+			strerror(errno));
+		return false;
+	}
+	f->marked = false;
+	if (sync)
+		sync_file(f, "a completed file's marker");
+	return true;
+}
+
+/* --- writers come and go -------------------------------------------------------------------- */
+
+void end_writer_comes(struct fs *fs, struct file *f)
+{
+	bool lingers, begins;
+
+	pthread_mutex_lock(&fs->files_lock);
+	begins = f->state != FILE_GROWING;
+	lingers = list_is_linked(&f->lingering);
+	list_del(&f->lingering);
+	pthread_mutex_unlock(&fs->files_lock);
+	if (lingers)
+		file_put(fs, f); /* the opener holds another reference */
+	if (!begins)
+		return;
+	mark(fs, f, false, RULE_NONE, "");
+	SCOPED_LOCK(&fs->files_lock);
+	f->state = FILE_GROWING;
+	f->since_ms = clock_ms();
+	f->declared = RULE_NONE;
+	forget_locked(f->inode);
+}
+
+/* What /proc says of a process that is closing its descriptors; proc_pid_stat(5). */
+static bool is_failing(struct fs *fs, pid_t pid, char reason[MARKER_REASON_MAX])
+{
+	enum { FLAGS = 9, EXIT_CODE = 52, PF_EXITING = 4 };
+	char path[32], text[1024], *rest, *comm;
+	unsigned long flags = 0;
+	int status = 0, sig;
+	FILE *stat;
+	size_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	stat = fopen(path, "re");
+	if (!stat)
+		return false;
+	n = fread(text, 1, sizeof(text) - 1, stat);
+	fclose(stat);
+	text[n] = '\0';
+	comm = strchr(text, '(');
+	rest = strrchr(text, ')');
+	if (!comm || !rest)
+		return false;
+	*rest++ = '\0';
+	for (int field = 2; (rest = strchr(rest, ' ')); rest++) {
+		field++;
+		if (field == FLAGS)
+			flags = strtoul(rest + 1, NULL, 10);
+		else if (field == EXIT_CODE)
+			status = atoi(rest + 1);
+	}
+	if (!(flags & PF_EXITING) || !status)
+		return false;
+	sig = status & 0x7f;
+	if (sig)
+		snprintf(reason, MARKER_REASON_MAX, "writer %d (%s) was killed by signal %d (%s)",
+			pid, comm + 1, sig, sigabbrev_np(sig) ? sigabbrev_np(sig) : "?");
+	else
+		snprintf(reason, MARKER_REASON_MAX, "writer %d (%s) exited with status %d", pid,
+			comm + 1, status >> 8 & 0xff);
+	return sig || fs->opt.abort_on == ABORT_ON_FAILURE;
+}
+
+void end_judge(struct fs *fs, struct handle *h, pid_t pid)
+{
+	char reason[MARKER_REASON_MAX] = "";
+	bool failing = false;
+
+	if (h->kind != HANDLE_WRITER || fs->opt.abort_on == ABORT_ON_NEVER)
+		return;
+	if (pid > 0) /* 0: of another pid namespace */
+		failing = is_failing(fs, pid, reason);
+	SCOPED_LOCK(&fs->files_lock);
+	free(steal_ptr(&h->failed));
+	h->failed = failing ? strdup(reason) : NULL;
+}
+
+/*
+ * Ends f as it deserves; setup lock held. reason: why it failed, NULL if it did not. The caller
+ * wakes, without the lock.
+ */
+static void finish(struct fs *fs, struct file *f, const char *reason)
+{
+	char text[MARKER_REASON_MAX];
+	struct stat st = {0};
+	uint64_t declared;
+
+	(void)fstat(file_fd(f), &st); /* fails for a descriptor that is not one */
+	pthread_mutex_lock(&fs->files_lock);
+	end_check_declared_locked(f, (uint64_t)st.st_size);
+	declared = f->declared;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (!reason && declared != RULE_NONE && (uint64_t)st.st_size < declared) {
+		snprintf(text, sizeof(text),
+			"closed with %" PRIu64 " of %" PRIu64 " declared bytes",
+			(uint64_t)st.st_size, declared);
+		reason = text;
+	}
+	if (!reason && !unmark(fs, f))
+		reason = "it could not be completed in the store";
+	if (reason)
+		mark(fs, f, true, declared, reason);
+
+	pthread_mutex_lock(&fs->files_lock);
+	f->state = reason ? FILE_ABORTED : FILE_COMPLETE;
+	f->preallocated = false;
+	ranges_done(&f->unwritten);
+	if (reason) {
+		remember_locked(fs, f->inode, declared, reason);
+	} else {
+		f->declared = RULE_NONE;
+		forget_locked(f->inode);
+	}
+	pthread_mutex_unlock(&fs->files_lock);
+}
+
+bool end_writer_goes(struct fs *fs, struct handle *h)
+{
+	struct file *f = h->file;
+	autofree char *reason = NULL;
+	bool last, lingers = false;
+
+	pthread_mutex_lock(&fs->files_lock);
+	reason = steal_ptr(&h->failed);
+	last = --f->writers == 0 && f->state == FILE_GROWING;
+	if (last && !reason && fs->opt.linger_ms) {
+		f->linger_until_ms = clock_ms() + fs->opt.linger_ms;
+		list_add_tail(&fs->lingering, &f->lingering);
+		file_ref_locked(f);
+		lingers = true;
+	}
+	pthread_mutex_unlock(&fs->files_lock);
+	if (lingers)
+		watch_ring(&fs->watch);
+	else if (last)
+		finish(fs, f, reason);
+	return last && !lingers;
+}
+
+/* The first file whose time has come, with the reference of the list. */
+static struct file *take_lingering(struct fs *fs, bool everything, int *ret_ms)
+{
+	uint64_t now = clock_ms();
+	struct file *f;
+
+	SCOPED_LOCK(&fs->files_lock);
+	*ret_ms = -1;
+	if (list_is_empty(&fs->lingering))
+		return NULL;
+	f = list_entry(fs->lingering.next, struct file, lingering);
+	if (f->linger_until_ms > now && !everything) {
+		*ret_ms =
+			(int)(f->linger_until_ms - now < 60000 ? f->linger_until_ms - now : 60000);
+		return NULL;
+	}
+	list_del(&f->lingering);
+	return f;
+}
+
+int end_linger(struct fs *fs, bool everything)
+{
+	struct file *f;
+	bool over;
+	int ms;
+
+	while ((f = take_lingering(fs, everything, &ms))) {
+		pthread_mutex_lock(&f->setup);
+		pthread_mutex_lock(&fs->files_lock);
+		over = f->writers == 0 && f->state == FILE_GROWING &&
+		       !list_is_linked(&f->lingering);
+		pthread_mutex_unlock(&fs->files_lock);
+		if (over)
+			finish(fs, f, NULL);
+		pthread_mutex_unlock(&f->setup);
+		if (over)
+			hold_wake(fs, f);
+		file_put(fs, f);
+	}
+	return ms;
+}
+
+/* --- by hand -------------------------------------------------------------------------------- */
+
+void end_check_declared_locked(struct file *f, uint64_t size)
+{
+	if (f->declared == RULE_NONE || size <= f->declared || f->state != FILE_GROWING)
+		return;
+	snprintf(f->note, sizeof(f->note), "%" PRIu64 " bytes written, %" PRIu64 " declared", size,
+		f->declared);
+	f->declared = RULE_NONE;
+}
+
+/* The file of i, with a descriptor to write attributes with, its setup lock held. */
+static int take_file(struct fs *fs, struct inode *i, struct file **ret)
+{
+	int r = i->type == S_IFREG ? file_get(fs, i, ret) : -EOPNOTSUPP;
+
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&(*ret)->setup);
+	r = file_open_descriptors(fs, *ret, false, true, -1);
+	if (r < 0) {
+		pthread_mutex_unlock(&(*ret)->setup);
+		file_put(fs, *ret);
+		return r;
+	}
+	end_recall_open(fs, *ret);
+	return 0;
+}
+
+/* What the kernel caches of its attributes is not true any more. */
+static void leave_file(struct fs *fs, struct file *f)
+{
+	pthread_mutex_unlock(&f->setup);
+	/* With a negative offset it touches no page, so it waits for no reader. */
+	(void)fuse_lowlevel_notify_inval_inode(fs->session, fs_ino(fs, f->inode), -1, 0);
+	hold_wake(fs, f);
+	file_put(fs, f);
+}
+
+int end_abort(struct fs *fs, struct inode *i, const char *reason)
+{
+	struct file *f;
+	int r = take_file(fs, i, &f);
+
+	if (r < 0)
+		return r;
+	finish(fs, f, reason && *reason ? reason : "by hand");
+	leave_file(fs, f);
+	return 0;
+}
+
+int end_complete(struct fs *fs, struct inode *i)
+{
+	struct file *f;
+	int r = take_file(fs, i, &f);
+
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&fs->files_lock);
+	f->declared = RULE_NONE;
+	f->marked |= f->state == FILE_ABORTED; /* by a daemon before this one, perhaps */
+	pthread_mutex_unlock(&fs->files_lock);
+	finish(fs, f, NULL);
+	leave_file(fs, f);
+	return 0;
+}
+
+int end_declare(struct fs *fs, struct inode *i, uint64_t size)
+{
+	struct stat st;
+	struct file *f;
+	int r = take_file(fs, i, &f);
+
+	if (r < 0)
+		return r;
+	if (fstat(file_fd(f), &st) < 0)
+		r = -errno;
+	else if (size > INT64_MAX)
+		r = -EFBIG;
+	else if (!file_is_growing(fs, f))
+		r = -EPERM;
+	else if (size < (uint64_t)st.st_size)
+		r = -ERANGE;
+	if (r == 0) {
+		mark(fs, f, false, size, "");
+		pthread_mutex_lock(&fs->files_lock);
+		f->declared = size;
+		pthread_mutex_unlock(&fs->files_lock);
+	}
+	leave_file(fs, f);
+	return r;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How a file ends: complete or aborted, and what is remembered of it (DESIGN, "How a file ends").
+ *
+ * While a file is open its state is in struct file; an abort outlives that in inode->aborted, and
+ * outlives the daemon in the marker (marker.h). Changes of state are made with the file's setup
+ * lock held, so that the marker in the store and the state in memory go together; the state itself
+ * is read and written under the files lock. The marker is written before the state GROWING is
+ * seen by anyone and removed before COMPLETE is.
+ */
+#ifndef FS_END_H
+#define FS_END_H
+
+#include <fuse_lowlevel.h>
+#include <stdint.h>
+
+#include "common/list.h"
+#include "fs/marker.h"
+
+struct file;
+struct fs;
+struct handle;
+struct inode;
+
+/* Why an inode counts as aborted. Owned by the inode; files lock. */
+struct aborted {
+	struct list on_all; /* fs->aborted */
+	struct inode *inode;
+	uint64_t declared; /* RULE_NONE if none */
+	char reason[MARKER_REASON_MAX];
+};
+
+/* Learns from the store, once per inode, whether it was aborted. name in dir_fd is i. */
+void end_recall(struct fs *fs, struct inode *i, int dir_fd, const char *name);
+/* The same when it is opened, for the state of f. Setup lock held. */
+void end_recall_open(struct fs *fs, struct file *f);
+/* Called when the inode is freed. */
+void end_forget(void *fs, struct inode *i);
+
+/* A writer opens f: marks it and makes it growing. Setup lock held. */
+void end_writer_comes(struct fs *fs, struct file *f);
+/* FLUSH: how the process that closes a descriptor of h is doing. */
+void end_judge(struct fs *fs, struct handle *h, pid_t pid);
+/*
+ * h, a writer, is closed; if it was the last one the file ends, or lingers. Setup lock held. Tells
+ * whether the file ended: the caller wakes its readers, without the lock.
+ */
+bool end_writer_goes(struct fs *fs, struct handle *h);
+/* Completes files that lingered long enough, all of them with everything set. Milliseconds to the
+ * next, -1 for none. */
+int end_linger(struct fs *fs, bool everything);
+
+/* By hand. reason may be NULL. Negative errno. */
+int end_abort(struct fs *fs, struct inode *i, const char *reason);
+int end_complete(struct fs *fs, struct inode *i);
+/* -EPERM: not growing; -ERANGE: less than there is; -EFBIG. */
+int end_declare(struct fs *fs, struct inode *i, uint64_t size);
+/* f has this size: more than was declared ends the declaration. Files lock held. */
+void end_check_declared_locked(struct file *f, uint64_t size);
+
+#endif

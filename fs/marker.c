@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/marker.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "common/cleanup.h"
+#include "common/parse.h"
+#include "fs/rule.h"
+
+/* Anything that is not understood counts as growing: it was not completed. */
+static void decode(char *text, struct marker *ret)
+{
+	char *rest = text, *state = strsep(&rest, " "), *declared = strsep(&rest, " ");
+
+	*ret = (struct marker){.aborted = !strcmp(state, "aborted"), .declared = RULE_NONE};
+	if (declared)
+		(void)parse_u64(declared, &ret->declared); /* "-": none */
+	if (rest)
+		snprintf(ret->reason, sizeof(ret->reason), "%s", rest);
+}
+
+static int decoded(char *text, ssize_t n, struct marker *ret)
+{
+	if (n < 0 && errno == ERANGE)
+		n = 0; /* not ours, but it is there */
+	if (n < 0)
+		return -errno;
+	text[n] = '\0';
+	decode(text, ret);
+	return 0;
+}
+
+int marker_read(int fd, struct marker *ret)
+{
+	char text[MARKER_REASON_MAX + 64];
+
+	return decoded(text, fgetxattr(fd, MARKER_NAME, text, sizeof(text) - 1), ret);
+}
+
+int marker_read_at(int dir_fd, const char *name, struct marker *ret)
+{
+	char text[MARKER_REASON_MAX + 64], path[32 + 256];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir_fd, name);
+	return decoded(text, lgetxattr(path, MARKER_NAME, text, sizeof(text) - 1), ret);
+}
+
+int marker_write(int fd, const struct marker *m)
+{
+	char text[MARKER_REASON_MAX + 64], declared[24] = "-";
+	int n;
+
+	if (m->declared != RULE_NONE)
+		snprintf(declared, sizeof(declared), "%" PRIu64, m->declared);
+	n = snprintf(text, sizeof(text), "%s %s %s", m->aborted ? "aborted" : "growing", declared,
+		m->reason);
+	return fsetxattr(fd, MARKER_NAME, text, (size_t)n, 0) < 0 ? -errno : 0;
+}
+
+int marker_remove(int fd)
+{
+	return fremovexattr(fd, MARKER_NAME) < 0 && errno != ENODATA ? -errno : 0;
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/state.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/cleanup.h"
+#include "common/parse.h"
+#include "fs/end.h"
+#include "fs/file.h"
+#include "fs/fs.h"
+#include "fs/holes.h"
+#include "fs/reply.h"
+
+#define PREFIX "user.rww."
+
+bool state_is_ours(const char *name)
+{
+	return !strncmp(name, PREFIX, strlen(PREFIX));
+}
+
+const char *state_name(enum file_state state)
+{
+	static const char *const names[] = {"complete", "growing", "aborted"};
+
+	return names[state];
+}
+
+int state_edge(struct fs *fs, struct file *f, uint64_t size, uint64_t *ret)
+{
+	uint64_t edge = 0;
+
+	while (f && file_is_growing(fs, f) && f->fd_read >= 0 && edge < size) {
+		uint64_t rest = size - edge;
+		ssize_t n = holes_available(fs, f, edge, rest > INT32_MAX ? INT32_MAX : rest);
+
+		if (n < 0)
+			return (int)n;
+		if (n == 0) {
+			*ret = edge;
+			return 0;
+		}
+		edge += (uint64_t)n;
+	}
+	*ret = size;
+	return 0;
+}
+
+/* What the attributes tell, taken at one moment. */
+struct snapshot {
+	enum file_state state;
+	uint64_t size, declared;
+	uint32_t writers, held;
+	char reason[MARKER_REASON_MAX];
+	struct file *file; /* referenced; NULL: not open */
+};
+
+static int snapshot(struct fs *fs, struct inode *i, struct snapshot *ret)
+{
+	struct statx stx;
+	int r = inode_stat(&fs->inodes, i, &stx);
+
+	*ret = (struct snapshot){.declared = RULE_NONE};
+	if (r < 0)
+		return r;
+	if (!S_ISREG(stx.stx_mode))
+		return -ENODATA;
+	ret->size = stx.stx_size;
+	SCOPED_LOCK(&fs->files_lock);
+	if (i->aborted) {
+		ret->state = FILE_ABORTED;
+		ret->declared = i->aborted->declared;
+		snprintf(ret->reason, sizeof(ret->reason), "%s", i->aborted->reason);
+	}
+	if (i->file) {
+		ret->file = file_ref_locked(i->file);
+		ret->writers = i->file->writers;
+		ret->held = i->file->n_held;
+		if (i->file->recalled) { /* otherwise it is being opened */
+			ret->state = i->file->state;
+			ret->declared = i->file->declared;
+		}
+		if (i->file->note[0])
+			snprintf(ret->reason, sizeof(ret->reason), "%s", i->file->note);
+	}
+	return 0;
+}
+
+/* The text of one attribute; its length, or -ENODATA when the file has none by that name. */
+static int text_of(
+	struct fs *fs, const struct snapshot *s, const char *what, char *buf, size_t size)
+{
+	uint64_t edge = 0;
+	int r;
+
+	if (!strcmp(what, "state"))
+		return snprintf(buf, size, "%s", state_name(s->state));
+	if (!strcmp(what, "writers"))
+		return snprintf(buf, size, "%" PRIu32, s->writers);
+	if (!strcmp(what, "readers"))
+		return snprintf(buf, size, "%" PRIu32, s->held);
+	if (!strcmp(what, "reason") && s->reason[0])
+		return snprintf(buf, size, "%s", s->reason);
+	if (!strcmp(what, "size") && s->declared != RULE_NONE)
+		return snprintf(buf, size, "%" PRIu64, s->declared);
+	if (strcmp(what, "edge") != 0)
+		return -ENODATA;
+	r = state_edge(fs, s->file, s->size, &edge);
+	return r < 0 ? r : snprintf(buf, size, "%" PRIu64, edge);
+}
+
+void state_get(fuse_req_t req, struct inode *i, const char *name, size_t size)
+{
+	struct fs *fs = fs_of(req);
+	char text[MARKER_REASON_MAX + 1];
+	struct snapshot s;
+	int n = snapshot(fs, i, &s);
+
+	if (n == 0)
+		n = text_of(fs, &s, name + strlen(PREFIX), text, sizeof(text));
+	if (s.file)
+		file_put(fs, s.file);
+	if (n < 0)
+		reply_error(req, n);
+	else if (size == 0)
+		reply_xattr_size(req, (size_t)n);
+	else if ((size_t)n > size)
+		reply_error(req, -ERANGE);
+	else
+		reply_data(req, text, (size_t)n);
+}
+
+static int set_state(struct fs *fs, struct inode *i, const char *text)
+{
+	const char aborted[] = "aborted";
+	size_t len = strlen(aborted);
+
+	if (!strcmp(text, "complete"))
+		return end_complete(fs, i);
+	if (!strncmp(text, aborted, len) && (!text[len] || text[len] == ' '))
+		return end_abort(fs, i, text[len] ? text + len + 1 : NULL);
+	return -EINVAL;
+}
+
+void state_set(fuse_req_t req, struct inode *i, const char *name, const char *value, size_t size)
+{
+	struct fs *fs = fs_of(req);
+	const char *what = name + strlen(PREFIX);
+	char text[MARKER_REASON_MAX];
+	uint64_t number;
+	int r = -EPERM; /* the others only tell */
+
+	if (size >= sizeof(text) || memchr(value, '\0', size)) {
+		reply_error(req, -EINVAL);
+		return;
+	}
+	memcpy(text, value, size);
+	text[size] = '\0';
+	if (!strcmp(what, "state")) {
+		r = set_state(fs, i, text);
+	} else if (!strcmp(what, "size")) {
+		r = parse_u64(text, &number);
+		if (r == -ERANGE)
+			r = -EFBIG;
+		if (r == 0)
+			r = end_declare(fs, i, number);
+	}
+	reply_error(req, r);
+}
