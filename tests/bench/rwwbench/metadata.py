@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Names and inodes, against libfuse's own low-level example on the same store.
+
+passthrough_ll keeps a descriptor for every inode that the kernel knows. Where the limit does not
+allow one for each of the files, find goes over the tree in pieces, caches dropped before each, for
+both alike.
+"""
+import os
+import resource
+import subprocess
+import time
+
+from .figures import Row, speed_ratio, times
+from .place import Failed, drop_caches
+
+# The test makes find stat every file.
+FINDS = (("names", ()), ("and stat", ("-size", "+1000000c")))
+
+
+def find(place, quick):
+    files = 1000
+    dirs = 15 if quick else 100
+    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+    at_once = max(1, min(dirs, (descriptors - 1000) // files))
+    with place.mount() as ours, place.mount(ours.store, example=True) as example:
+        place.lines("tree", ours.store, dirs, files)
+        os.sync()
+        names = sorted(os.listdir(ours.store))
+        for what, test in FINDS:
+            cold, warm = ([], []), ([], [])
+            for round_ in range(3 if quick else 5):
+                # Each is measured right after its own cold run, so the order may matter: change it.
+                order = ((0, ours), (1, example))
+                for k, daemon in order[::-1] if round_ % 2 else order:
+                    cold_ns, warm_ns = _find_in_pieces(daemon, names, at_once, test,
+                                                       (ours, example))
+                    if round_:
+                        cold[k].append(cold_ns)
+                        warm[k].append(warm_ns)
+            for state, taken in (("cold", cold), ("warm", warm)):
+                yield speed_ratio(f"find over {dirs * files:,} files, {what}, {state}", *taken, 1.0,
+                                  times)
+
+
+def _find_in_pieces(daemon, names, at_once, test, daemons):
+    cold = warm = 0
+    for start in range(0, len(names), at_once):
+        paths = [os.path.join(daemon.mnt, name) for name in names[start:start + at_once]]
+        drop_caches()
+        for d in daemons:
+            d.settle()
+        cold += _find(paths, test)
+        warm += _find(paths, test)
+    return cold, warm
+
+
+def _find(paths, test):
+    started = time.monotonic_ns()
+    done = subprocess.run(["find", *paths, *test], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE, check=False)
+    taken = time.monotonic_ns() - started
+    if done.returncode or done.stderr:
+        raise Failed(f"find: {done.stderr.decode()[:200]}")
+    return taken
+
+
+def small_files(place, quick):
+    count, batch = (10_000 if quick else 50_000), 500
+    with place.mount() as ours, place.mount(ours.store, example=True) as example:
+        folders = []
+        for k, name in enumerate((ours.mnt, example.mnt, ours.store)):
+            os.mkdir(os.path.join(ours.store, f"folder-{k}"))
+            folders.append(os.path.join(name, f"folder-{k}"))
+        lines = place.lines("cycle", count, batch, 1024, *folders)
+        mount, reference, store = ([int(line[k]) for line in lines] for k in range(3))
+        yield speed_ratio(f"create+write+close+unlink of {count:,} files", mount, reference, 1.0,
+                          lambda ns: times(ns / batch) + " each")
+        yield speed_ratio("the same / store directly", mount, store, None,
+                          lambda ns: times(ns / batch) + " each")
+
+
+def inodes(place, quick):
+    dirs, files = (100 if quick else 1000), 1000
+    count = dirs * files
+    with place.tmpfs(f"size=100%,nr_inodes={count + 10_000}") as store:
+        with place.mount(store) as daemon:
+            os.listdir(daemon.mnt)
+            before = daemon.rss()
+            place.lines("tree", store, dirs, files)
+            taken = _find([daemon.mnt], FINDS[1][1])
+            daemon.settle()
+            yield Row(f"daemon memory per known inode, {count:,} known",
+                      (daemon.rss() - before) / count, " B", f"found in {times(taken)}",
+                      target=("<=", 300))
