@@ -15,6 +15,7 @@
 #include "fs/fs.h"
 #include "fs/lift.h"
 #include "fs/reply.h"
+#include "fs/status.h"
 
 void attr_overlay(struct fs *fs, struct inode *i, struct statx *stx)
 {
@@ -51,8 +52,13 @@ void attr_get(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = fs_of(req);
 	struct inode *i = fs_inode(fs, ino);
 	struct statx stx;
-	int r = stat_now(fs, i, fd_of(fi), &stx);
+	int r;
 
+	if (status_owns(fs, i)) {
+		status_getattr(req, i);
+		return;
+	}
+	r = stat_now(fs, i, fd_of(fi), &stx);
 	if (r < 0)
 		reply_error(req, r);
 	else if (fi)
@@ -128,8 +134,13 @@ void attr_set(
 			   FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME;
 	autoclose int own = -1;
 	struct statx stx;
-	int fd = fd_of(fi), r = 0;
+	int fd, r = 0;
 
+	if (status_owns(fs, i)) {
+		reply_error(req, -EPERM);
+		return;
+	}
+	fd = fd_of(fi);
 	if (fd < 0 && (to_set & others)) {
 		r = inode_open(&fs->inodes, i, O_PATH | O_NOFOLLOW, &own);
 		fd = own;

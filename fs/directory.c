@@ -17,6 +17,7 @@
 #include "fs/fs.h"
 #include "fs/lift.h"
 #include "fs/reply.h"
+#include "fs/status.h"
 
 struct listing {
 	DIR *dir;
@@ -29,6 +30,27 @@ static struct listing *listing_of(const struct fuse_file_info *fi)
 	return (struct listing *)(uintptr_t)fi->fh;
 }
 
+static void listing_free(struct listing *l)
+{
+	if (l->dir)
+		closedir(l->dir); /* only read */
+	free(l);
+}
+
+/* .rww has one entry; programs look the rest up. */
+static void list_status_dir(fuse_req_t req, size_t size, off_t offset, bool plus)
+{
+	struct fuse_entry_param e = {.attr = {.st_ino = 3, .st_mode = S_IFREG}};
+	char buf[256];
+	size_t n = 0;
+
+	if (offset == 0 && plus)
+		n = fuse_add_direntry_plus(req, buf, sizeof(buf), STATUS_FILE, &e, 1);
+	else if (offset == 0)
+		n = fuse_add_direntry(req, buf, sizeof(buf), STATUS_FILE, &e.attr, 1);
+	reply_data(req, buf, n < size ? n : 0);
+}
+
 void directory_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
@@ -36,9 +58,9 @@ void directory_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	autoclose int fd = -1;
 	int r = l ? 0 : -ENOMEM;
 
-	if (r == 0)
+	if (r == 0 && ino != fs_ino(fs, &fs->status_dir))
 		r = inode_open(&fs->inodes, fs_inode(fs, ino), O_RDONLY | O_DIRECTORY, &fd);
-	if (r == 0) {
+	if (r == 0 && fd >= 0) {
 		l->dir = fdopendir(fd);
 		if (l->dir)
 			(void)steal_fd(&fd); /* the stream's now */
@@ -52,23 +74,20 @@ void directory_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	fi->fh = (uint64_t)(uintptr_t)l;
 	if (reply_open(req, fi) < 0) {
-		closedir(l->dir);
-		free(l);
+		listing_free(l);
 	}
 }
 
 void directory_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct listing *l = listing_of(fi);
-
-	closedir(l->dir);
-	free(l);
+	listing_free(listing_of(fi));
 	reply_error(req, 0);
 }
 
 void directory_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	int fd = dirfd(listing_of(fi)->dir);
+	DIR *dir = listing_of(fi)->dir;
+	int fd = dir ? dirfd(dir) : fs_of(req)->store_fd;
 
 	reply_error(req, (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0);
 }
@@ -112,6 +131,10 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 
 	if (!buf) {
 		reply_error(req, -ENOMEM);
+		return;
+	}
+	if (!l->dir) {
+		list_status_dir(req, size, offset, plus);
 		return;
 	}
 	if (offset != l->offset) {

@@ -64,6 +64,7 @@ struct handle {
 	struct file *file; /* referenced */
 	struct list on_file;
 	enum handle_kind kind;
+	pid_t opener;       /* thread id; 0: of another pid namespace */
 	bool nonblock;      /* O_NONBLOCK was given to open(2), so reads need not heed it */
 	bool append;        /* O_APPEND was given to open(2) */
 	bool was_growing;   /* files lock; poll may say POLLHUP */

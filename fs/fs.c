@@ -16,6 +16,7 @@
 #include "common/parse.h"
 #include "fs/end.h"
 #include "fs/passthrough.h"
+#include "fs/status.h"
 
 #define REQUEST_MAX (1u << 20)
 
@@ -63,17 +64,17 @@ static void want(struct fuse_conn_info *conn, unsigned caps)
 	conn->want |= conn->capable & caps;
 }
 
-static void write_pidfile(const struct fs *fs)
+static int write_pidfile(const struct fs *fs)
 {
-	FILE *f = fs->opt.pidfile ? fopen(fs->opt.pidfile, "we") : NULL;
+	FILE *f;
 
-	if (f) {
-		fprintf(f, "%d\n", (int)getpid());
-		if (fclose(f) == 0)
-			return;
-	}
-	if (fs->opt.pidfile)
-		log_warn("pidfile %s: %s, ignoring", fs->opt.pidfile, strerror(errno));
+	if (!fs->opt.pidfile)
+		return 0;
+	f = fopen(fs->opt.pidfile, "we");
+	if (f && fprintf(f, "%d\n", (int)getpid()) > 0 && fclose(f) == 0)
+		return 0;
+	log_error("pidfile %s: %s", fs->opt.pidfile, strerror(errno));
+	return -errno;
 }
 
 /* The parent leaves; from here on nobody reads our stderr. */
@@ -118,13 +119,16 @@ static void fs_init(void *data, struct fuse_conn_info *conn)
 		fuse_session_exit(fs->session);
 		return;
 	}
+	if (write_pidfile(fs) < 0) {
+		fuse_session_exit(fs->session);
+		return;
+	}
 	fs->serving = true;
 	(void)uname(&kernel); /* fails for a bad address alone */
 	log_note("ready: %s on %s: passthrough %s%s%s%s, hold=%s, Linux %s, libfuse %s",
 		fs->opt.store, fs->opt.mountpoint, without ? "off" : "on", without ? " (" : "",
 		without ? without : "", without ? ")" : "", options_hold_name(&fs->opt),
 		kernel.release, fuse_pkgversion());
-	write_pidfile(fs);
 	tell_parent(fs);
 }
 
@@ -289,6 +293,7 @@ int fs_run(struct fs *fs)
 	fs->block = sv.f_bsize > 4096 && sv.f_bsize <= 65536 ? sv.f_bsize : 4096;
 	fs->privileged = geteuid() == 0;
 	pthread_mutex_init(&fs->files_lock, NULL);
+	status_init(fs);
 	hold_init(&fs->hold);
 	list_init(&fs->files);
 	list_init(&fs->lingering);

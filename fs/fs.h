@@ -9,6 +9,7 @@
  *   hold.c       who waits, and waking them
  *   end.c        complete or aborted, and what is remembered of it; marker.c: in the store
  *   state.c      the attributes user.rww.*
+ *   status.c     MOUNTPOINT/.rww/status
  *   lift.c       what keeps sendfile from ending at an empty file
  *   watch.c      the one background thread: inotify, timers, interrupts, signals
  *   inode.c      identities, and the way from a node number into the store
@@ -35,6 +36,7 @@ struct fs {
 	 * where they say so. Taken alone or inside a file's setup lock, never around a reply, a
 	 * notification, fuse_req_interrupt_func() or a system call that can wait.
 	 */
+	struct inode status_dir, status_file; /* status.c */
 	pthread_mutex_t files_lock;
 	struct hold hold;
 	struct list files;     /* files lock; every open file */

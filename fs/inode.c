@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/log.h"
 
 #define BUCKETS_FIRST 1024
 #define STATX_WANTED  (STATX_BASIC_STATS | STATX_BTIME)
@@ -244,6 +245,44 @@ void inode_ref(struct inode_table *t, struct inode *i)
 	i->refs++;
 }
 
+void inode_look_up(struct inode_table *t, struct inode *i)
+{
+	SCOPED_LOCK(&t->lock);
+	i->nlookup++;
+}
+
+bool inode_try_ref(struct inode_table *t, struct inode *i)
+{
+	SCOPED_LOCK(&t->lock);
+	if (!i->refs && !i->nlookup)
+		return false;
+	i->refs++;
+	return true;
+}
+
+int inode_path(struct inode_table *t, struct inode *i, char *buf, size_t size)
+{
+	size_t at = size;
+
+	SCOPED_LOCK(&t->lock);
+	for (; i != &t->root; i = i->parent) {
+		size_t len = i->name ? strlen(i->name) : 0;
+
+		if (!i->name)
+			return -ENOENT;
+		if (at < len + 1)
+			return -ENAMETOOLONG;
+		at--;
+		buf[at] = at == size - 1 ? '\0' : '/';
+		at -= len;
+		memcpy(buf + at, i->name, len);
+	}
+	if (at == size)
+		buf[--at] = '\0';
+	memmove(buf, buf + at, size - at);
+	return 0;
+}
+
 void inode_unref(struct inode_table *t, struct inode *i)
 {
 	struct inode *dead = NULL;
@@ -402,6 +441,21 @@ bool inode_table_trim(struct inode_table *t)
 	}
 }
 
+void inode_table_starved(struct inode_table *t)
+{
+	int saved = errno;
+	bool first;
+
+	pthread_mutex_lock(&t->lock);
+	first = !t->starved_said;
+	t->starved_said = true;
+	pthread_mutex_unlock(&t->lock);
+	if (first)
+		log_warn("out of file descriptors (RLIMIT_NOFILE): files fail to open until some "
+			 "are closed");
+	errno = saved;
+}
+
 /* openat(2), trading cached directories for room in the descriptor table. */
 static int open_trimming(struct inode_table *t, int dir_fd, const char *name, int flags)
 {
@@ -409,6 +463,8 @@ static int open_trimming(struct inode_table *t, int dir_fd, const char *name, in
 
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && inode_table_trim(t))
 		fd = openat(dir_fd, name, flags);
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+		inode_table_starved(t);
 	return fd < 0 ? -errno : fd;
 }
 

@@ -47,7 +47,8 @@ struct inode_table {
 	size_t n_buckets, n_inodes;
 	struct list lru; /* oldest first */
 	size_t n_cached, max_cached;
-	unsigned names_busy;   /* renames whose names are not in the table yet */
+	unsigned names_busy; /* renames whose names are not in the table yet */
+	bool starved_said;
 	uint64_t names_serial; /* counts finished renames */
 	struct inode root;
 	void (*on_free)(void *data, struct inode *i); /* no lock held */
@@ -60,8 +61,15 @@ void inode_table_done(struct inode_table *t);
 /* Closes idle cached descriptors, for a caller that met EMFILE. Tells whether any was closed. */
 bool inode_table_trim(struct inode_table *t);
 
+/* Says once that descriptors ran out. */
+void inode_table_starved(struct inode_table *t);
+
 void inode_ref(struct inode_table *t, struct inode *i);
 void inode_unref(struct inode_table *t, struct inode *i);
+/* One more lookup for the kernel, of an inode the caller owns. */
+void inode_look_up(struct inode_table *t, struct inode *i);
+/* False when it is about to be freed. */
+bool inode_try_ref(struct inode_table *t, struct inode *i);
 /* FORGET. */
 void inode_forget(struct inode_table *t, struct inode *i, uint64_t n);
 
@@ -89,6 +97,8 @@ void inode_release_dir(struct inode_table *t, struct inode *i);
 
 /* Opens any inode with these open(2) flags, never following a symlink; the caller owns *ret_fd. */
 int inode_open(struct inode_table *t, struct inode *i, int flags, int *ret_fd);
+/* Its path below the root. -ENOENT: it has no name any more; -ENAMETOOLONG. */
+int inode_path(struct inode_table *t, struct inode *i, char *buf, size_t size);
 /* Attributes of any inode. */
 int inode_stat(struct inode_table *t, struct inode *i, struct statx *ret);
 

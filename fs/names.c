@@ -14,6 +14,7 @@
 #include "fs/fs.h"
 #include "fs/lift.h"
 #include "fs/reply.h"
+#include "fs/status.h"
 
 /* Replies with the entry that name in parent is now. */
 static void reply_name(fuse_req_t req, struct inode *parent, int dir_fd, const char *name)
@@ -40,8 +41,11 @@ void names_lookup(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 {
 	struct fs *fs = fs_of(req);
 	struct inode *parent = fs_inode(fs, parent_ino);
-	int dir_fd, r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
+	int dir_fd, r;
 
+	if (status_lookup(req, parent, name))
+		return;
+	r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
 	if (r < 0)
 		reply_error(req, r);
 	else

@@ -29,6 +29,7 @@
 #include "fs/lift.h"
 #include "fs/passthrough.h"
 #include "fs/reply.h"
+#include "fs/status.h"
 
 enum decision { OPEN_NOW, OPEN_WAIT, OPEN_AGAIN, OPEN_DENIED };
 
@@ -84,13 +85,15 @@ static void choose_path(struct fs *fs, const struct handle *h, struct fuse_file_
  * Makes the handle for a file whose descriptors are open. Setup lock held. After an error *ret, if
  * not NULL, is to be removed without it.
  */
-static int make_handle(struct fs *fs, struct file *f, enum handle_kind kind,
+static int make_handle(fuse_req_t req, struct file *f, enum handle_kind kind,
 	struct fuse_file_info *fi, struct handle **ret)
 {
+	struct fs *fs = fs_of(req);
 	int r = file_add_handle(fs, f, kind, ret);
 
 	if (r < 0)
 		return r;
+	(*ret)->opener = fuse_req_ctx(req)->pid;
 	(*ret)->nonblock = fi->flags & O_NONBLOCK;
 	(*ret)->append = fi->flags & O_APPEND;
 	if (fi->flags & O_TRUNC) {
@@ -140,7 +143,7 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi)
 		if (!is_writer(fi))
 			decision = decide(fs, f, fi, &kind);
 		if (decision == OPEN_NOW)
-			r = make_handle(fs, f, kind, fi, &h);
+			r = make_handle(req, f, kind, fi, &h);
 		else if (decision == OPEN_AGAIN)
 			r = -EAGAIN;
 		else if (decision == OPEN_DENIED)
@@ -166,8 +169,13 @@ void open_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct file *f;
-	int r = file_get(fs, fs_inode(fs, ino), &f);
+	int r;
 
+	if (ino == fs_ino(fs, &fs->status_file)) {
+		status_open(req, fi);
+		return;
+	}
+	r = file_get(fs, fs_inode(fs, ino), &f);
 	if (r < 0) {
 		reply_error(req, r);
 		return;
@@ -198,7 +206,7 @@ static void open_new(
 		r = file_open_descriptors(fs, f, true, true, fd);
 		if (r == 0) {
 			file_decide_path(fs, f, req);
-			r = make_handle(fs, f, kind, fi, &h);
+			r = make_handle(req, f, kind, fi, &h);
 		}
 		pthread_mutex_unlock(&f->setup);
 		if (r < 0 && h)
@@ -235,6 +243,8 @@ void open_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t
 			O_CREAT | O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC | (fi->flags & O_EXCL),
 			mode);
 	r = fd < 0 ? -errno : 0;
+	if (r == -EMFILE || r == -ENFILE)
+		inode_table_starved(&fs->inodes);
 	creds_give_back(&creds);
 	inode_release_dir(&fs->inodes, parent);
 	if (r == 0)
@@ -289,6 +299,12 @@ void open_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void open_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	file_remove_handle(fs_of(req), (struct handle *)(uintptr_t)fi->fh);
+	struct fs *fs = fs_of(req);
+
+	if (ino == fs_ino(fs, &fs->status_file)) {
+		status_release(req, fi);
+		return;
+	}
+	file_remove_handle(fs, (struct handle *)(uintptr_t)fi->fh);
 	reply_error(req, 0);
 }

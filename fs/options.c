@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <jansson.h>
 #include <limits.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -292,6 +293,30 @@ void options_help(FILE *to)
 			rows[i].help);
 	}
 	fputs("  and those of mount(8) and fuse(8), such as allow_other and ro.\n", to);
+}
+
+json_t *options_json(const struct options *o)
+{
+	json_t *all = json_object();
+
+	for (size_t i = 0; i < N_ROWS; i++) {
+		const void *field = (const char *)o + rows[i].field;
+		json_t *value = NULL;
+
+		switch (rows[i].kind) {
+		case CHOICE:
+			value = json_string(rows[i].choices[*(const int *)field]);
+			break;
+		case SECONDS:
+			value = json_real((double)*(const uint64_t *)field / 1000);
+			break;
+		case PATH:
+			value = *(char *const *)field ? json_string(*(char *const *)field) : NULL;
+			break;
+		}
+		json_object_set_new(all, rows[i].name, value ? value : json_null());
+	}
+	return all;
 }
 
 const char *options_hold_name(const struct options *o)

@@ -39,6 +39,8 @@ int options_parse(struct options *o, int argc, char **argv);
 void options_done(struct options *o);
 void options_help(FILE *to);
 
+/* Every option of ours with its value, by name. The caller owns it. */
+struct json_t *options_json(const struct options *o);
 const char *options_hold_name(const struct options *o);
 
 #endif

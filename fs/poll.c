@@ -15,6 +15,7 @@
 #include "fs/fs.h"
 #include "fs/holes.h"
 #include "fs/reply.h"
+#include "fs/status.h"
 
 #define READABLE (POLLIN | POLLRDNORM)
 #define WRITABLE (POLLOUT | POLLWRNORM)
@@ -84,6 +85,12 @@ void poll_poll(
 	struct fuse_pollhandle *old = ph;
 	unsigned events;
 
+	if (ino == fs_ino(fs, &fs->status_file)) {
+		if (ph)
+			fuse_pollhandle_destroy(ph);
+		reply_poll(req, READABLE);
+		return;
+	}
 	if (ph) {
 		pthread_mutex_lock(&fs->files_lock);
 		old = h->ph;

@@ -11,6 +11,7 @@
 #include "fs/fs.h"
 #include "fs/holes.h"
 #include "fs/reply.h"
+#include "fs/status.h"
 
 /* One buffer a thread, as large as the largest read. */
 static pthread_key_t buffer_key;
@@ -167,8 +168,13 @@ void read_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct
 {
 	struct fs *fs = fs_of(req);
 	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
-	struct waiter now = {.req = req, .file = h->file, .handle = h}, *w;
+	struct waiter now = {.req = req, .handle = h}, *w;
 
+	if (ino == fs_ino(fs, &fs->status_file)) {
+		status_read(req, size, offset, fi);
+		return;
+	}
+	now.file = h->file;
 	if (size > fs->request_max)
 		size = fs->request_max;
 	if (h->kind != HANDLE_FOLLOWER || size == 0) {

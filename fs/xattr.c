@@ -15,6 +15,7 @@
 #include "fs/fs.h"
 #include "fs/reply.h"
 #include "fs/state.h"
+#include "fs/status.h"
 
 /* The store's attributes are reached through an O_PATH descriptor: no access is needed for that. */
 static int path_of(struct fs *fs, fuse_ino_t ino, int *ret_fd, char path[32])
@@ -44,6 +45,10 @@ void xattr_get(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	char path[32];
 	int r;
 
+	if (status_owns(fs, fs_inode(fs, ino))) {
+		reply_error(req, -ENODATA);
+		return;
+	}
 	if (state_is_ours(name)) {
 		state_get(req, fs_inode(fs, ino), name, size);
 		return;
@@ -83,6 +88,10 @@ void xattr_list(fuse_req_t req, fuse_ino_t ino, size_t size)
 	int r = path_of(fs_of(req), ino, &fd, path);
 	ssize_t n;
 
+	if (r == -ESTALE && status_owns(fs_of(req), fs_inode(fs_of(req), ino))) {
+		reply_value(req, "", 0, size);
+		return;
+	}
 	if (r == 0 && !names)
 		r = -ENOMEM;
 	if (r < 0) {
