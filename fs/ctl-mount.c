@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <mntent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "fs/ctl.h"
+
+/* Whether the directory dir is the mountpoint of an rwwfs. */
+static bool is_mountpoint(const char *dir)
+{
+	FILE *mounts = setmntent("/proc/self/mounts", "re");
+	bool last = false;
+	struct mntent *m;
+
+	if (!mounts)
+		return false;
+	while ((m = getmntent(mounts)))
+		if (!strcmp(m->mnt_dir, dir))
+			last = !strcmp(m->mnt_type, "fuse.rwwfs");
+	endmntent(mounts);
+	return last;
+}
+
+static int complain(const char *path, int e)
+{
+	if (e == ENOTCONN)
+		log_error("%s: the daemon of this mount is gone", path);
+	else
+		log_error("%s: %s", path, strerror(e));
+	return -e;
+}
+
+int ctl_mount_of(const char *path, char **ret)
+{
+	autofree char *real = realpath(path, NULL);
+	struct stat st;
+
+	if (!real || stat(real, &st) < 0)
+		return complain(path, errno);
+	for (char *slash;;) {
+		if (is_mountpoint(*real ? real : "/")) {
+			*ret = *real ? steal_ptr(&real) : strdup("/");
+			return *ret ? 0 : -ENOMEM;
+		}
+		slash = strrchr(real, '/');
+		if (!slash || !*real)
+			break;
+		*slash = '\0';
+	}
+	log_error("%s: not on an rwwfs mount", path);
+	return -ENODEV;
+}
+
+static FILE *open_status(const char *mountpoint)
+{
+	autofree char *path = NULL;
+	FILE *f;
+
+	if (asprintf(&path, "%s/.rww/status", mountpoint) < 0)
+		return NULL;
+	f = fopen(path, "re");
+	if (!f)
+		(void)complain(path, errno);
+	return f;
+}
+
+int ctl_status(const char *mountpoint, json_t **ret)
+{
+	FILE *f = open_status(mountpoint);
+	json_error_t error;
+
+	if (!f)
+		return -EIO;
+	*ret = json_loadf(f, 0, &error);
+	fclose(f);
+	if (*ret)
+		return 0;
+	log_error("%s/.rww/status: %s", mountpoint, error.text);
+	return -EIO;
+}
+
+int ctl_copy_status(const char *mountpoint, FILE *out)
+{
+	FILE *f = open_status(mountpoint);
+	char buf[65536];
+	size_t n;
+	int r;
+
+	if (!f)
+		return -EIO;
+	while ((n = fread(buf, 1, sizeof(buf), f)) > 0)
+		fwrite(buf, 1, n, out);
+	r = ferror(f) ? complain(mountpoint, EIO) : 0;
+	fclose(f);
+	return r;
+}
