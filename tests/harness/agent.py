@@ -139,6 +139,7 @@ class Agent:
         self.status = None
         self.pending = None
         self.sock, theirs = socket.socketpair()
+        self.theirs = theirs.fileno()
         parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
@@ -244,6 +245,15 @@ class Pending:
         procs.wait_until(lambda: self._still_going() and
                          procs.blocked_in(self.agent.pid, *names, fd=self.fd),
                          f"{self} to block in {'/'.join(names)}", timeout)
+        return self
+
+    def wait_blocked_somewhere(self, timeout=10):
+        """The process sleeps in the kernel, not in waiting for our next command."""
+        def sleeping():
+            call = procs.syscall(self.agent.pid)
+            return (self._still_going() and call is not None and call[1][0] != self.agent.theirs
+                    and procs.state(self.agent.pid) == "S")
+        procs.wait_until(sleeping, f"{self} to block", timeout)
         return self
 
     def wait_held(self, timeout=10):
