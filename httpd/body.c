@@ -20,6 +20,19 @@
 #define DRAIN_MS  20  /* between looks at the socket before a reset */
 #define DRAIN_MAX 500 /* looks: ten seconds */
 
+/*
+ * How a content reader ends its connection. libmicrohttpd 0.9 forgets a connection that a reader
+ * ends with MHD_CONTENT_READER_END_*: it is closed, but nobody looks at it again, so that its
+ * descriptor stays until another connection of that thread times out. A failing send is
+ * handled at once. So the socket is shut first, and the byte that is returned cannot leave.
+ */
+static ssize_t end_connection(const struct request *rq, char *buf)
+{
+	client_shut(rq->waiter.socket);
+	buf[0] = '\0';
+	return 1;
+}
+
 /* -- one part of a complete file -------------------------------------------------------------- */
 
 static bool read_fully(int fd, char *buf, size_t size, uint64_t offset)
@@ -72,11 +85,10 @@ struct MHD_Response *body_of_file(struct request *rq, uint64_t first, uint64_t l
 /* -- several parts ---------------------------------------------------------------------------- */
 
 struct parts_body {
-	int fd; /* the request's */
+	struct request *rq;
 	size_t count;
 	struct range part[RANGE_MAX];
 	struct text header[RANGE_MAX + 1]; /* before each part, and after the last */
-	char block[BLOCK];
 };
 
 static void parts_free(void *cls)
@@ -109,10 +121,10 @@ static ssize_t parts_read(void *cls, uint64_t pos, char *buf, size_t max)
 		pos -= b->header[i].len;
 		if (pos < length) {
 			uint64_t left = length - pos;
-			ssize_t n = pread(b->fd, buf, left < max ? (size_t)left : max,
+			ssize_t n = pread(b->rq->resource.fd, buf, left < max ? (size_t)left : max,
 				(off_t)(b->part[i].first + pos));
 
-			return n > 0 ? n : MHD_CONTENT_READER_END_WITH_ERROR;
+			return n > 0 ? n : end_connection(b->rq, buf);
 		}
 		pos -= length;
 	}
@@ -155,7 +167,7 @@ struct MHD_Response *body_of_parts(struct request *rq, const struct range_parts 
 
 	if (!b)
 		return NULL;
-	b->fd = rq->resource.fd;
+	b->rq = rq;
 	rq->body_bytes = parts_fill(b, parts, size, type, boundary);
 	if (parts_are_whole(b))
 		r = MHD_create_response_from_callback(
@@ -174,9 +186,14 @@ struct live_body {
 	unsigned drained;
 };
 
+static bool is_close_delimited(const struct live_body *b)
+{
+	return !b->has_length && request_is_http_1_0(b->rq);
+}
+
 /* Only a reset tells the end of a close-delimited body from its whole; but a reset also throws
  * away what the client has not got yet, so that goes out first. */
-static ssize_t cut_by_reset(struct live_body *b)
+static ssize_t cut_by_reset(struct live_body *b, char *buf)
 {
 	struct request *rq = b->rq;
 
@@ -184,20 +201,30 @@ static ssize_t cut_by_reset(struct live_body *b)
 		follow_delay(&rq->waiter, DRAIN_MS) == HOLD_HELD)
 		return 0;
 	client_reset(rq->waiter.socket);
-	return MHD_CONTENT_READER_END_WITH_ERROR;
+	return end_connection(rq, buf);
 }
 
-static ssize_t cut(struct live_body *b, enum outcome why)
+static ssize_t cut(struct live_body *b, enum outcome why, char *buf)
 {
 	if (b->rq->outcome == OUTCOME_OK && why == OUTCOME_ABORTED)
 		atomic_fetch_add(&b->rq->server->metrics.cuts, 1);
 	b->rq->outcome = why;
-	if (why != OUTCOME_GONE && !b->has_length && request_is_http_1_0(b->rq))
-		return cut_by_reset(b);
-	return MHD_CONTENT_READER_END_WITH_ERROR;
+	if (why != OUTCOME_GONE && is_close_delimited(b))
+		return cut_by_reset(b, buf);
+	return end_connection(b->rq, buf);
 }
 
-static ssize_t hold_at(struct live_body *b, uint64_t offset)
+/* The clean end. Over TLS only the library can say it. */
+static ssize_t finish(struct live_body *b, char *buf)
+{
+	if (!is_close_delimited(b) || b->rq->server->cert)
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	b->rq->finished = true;
+	return end_connection(b->rq, buf);
+}
+
+/* False when held; otherwise it is time to look again. */
+static bool hold_at(struct live_body *b, uint64_t offset)
 {
 	struct request *rq = b->rq;
 
@@ -208,13 +235,14 @@ static ssize_t hold_at(struct live_body *b, uint64_t offset)
 	b->flushed = true;
 	switch (follow_hold(&rq->waiter, rq->live, offset, 0)) {
 	case HOLD_HELD:
-		return 0;
+		return false;
 	case HOLD_GONE:
-		return cut(b, atomic_load(&rq->server->draining) ? OUTCOME_STOPPED : OUTCOME_GONE);
+		rq->outcome = atomic_load(&rq->server->draining) ? OUTCOME_STOPPED : OUTCOME_GONE;
+		break;
 	case HOLD_READY:
 		break;
 	}
-	return 1;
+	return true;
 }
 
 /* What there is at offset, which lies before the edge. */
@@ -232,7 +260,7 @@ static ssize_t read_now(struct live_body *b, uint64_t offset, uint64_t edge, cha
 	}
 	if (n < 0 && errno != EIO)
 		log_warn("cannot read %s: %s", b->rq->target, strerror(errno));
-	return cut(b, OUTCOME_ABORTED); /* shorter than it was, or broken */
+	return cut(b, OUTCOME_ABORTED, buf); /* shorter than it was, or broken */
 }
 
 static ssize_t live_read(void *cls, uint64_t pos, char *buf, size_t max)
@@ -242,24 +270,22 @@ static ssize_t live_read(void *cls, uint64_t pos, char *buf, size_t max)
 
 	for (;;) {
 		struct live_view view;
-		ssize_t n;
 
-		if (offset >= b->end)
-			return MHD_CONTENT_READER_END_OF_STREAM;
 		if (b->rq->outcome != OUTCOME_OK)
-			return cut(b, b->rq->outcome);
+			return cut(b, b->rq->outcome, buf);
+		if (offset >= b->end)
+			return finish(b, buf);
 		live_view(b->rq->live, &view);
 		if (view.truncated)
-			return cut(b, OUTCOME_ABORTED);
+			return cut(b, OUTCOME_ABORTED, buf);
 		if (offset < view.edge)
 			return read_now(b, offset, view.edge, buf, max);
 		if (view.state == STATE_COMPLETE && !b->has_length)
-			return MHD_CONTENT_READER_END_OF_STREAM;
+			return finish(b, buf);
 		if (view.state != STATE_GROWING)
-			return cut(b, OUTCOME_ABORTED);
-		n = hold_at(b, offset);
-		if (n <= 0)
-			return n;
+			return cut(b, OUTCOME_ABORTED, buf);
+		if (!hold_at(b, offset))
+			return 0;
 	}
 }
 

@@ -123,6 +123,11 @@ void client_reset(int socket)
 	(void)connect(socket, &sa, sizeof(sa)); /* the close that follows is all that is left */
 }
 
+void client_shut(int socket)
+{
+	(void)shutdown(socket, SHUT_RDWR); /* it may have gone by itself */
+}
+
 unsigned client_unsent(int socket)
 {
 	int n = 0;

@@ -54,6 +54,9 @@ unsigned clients_count(struct clients *c);
 /* Ends the connection with a TCP reset instead of an orderly close. */
 void client_reset(int socket);
 
+/* Nothing can be sent any more; what was sent before still arrives, and then the end. */
+void client_shut(int socket);
+
 /* Bytes written to the socket that the peer has not acknowledged. */
 unsigned client_unsent(int socket);
 

@@ -290,7 +290,7 @@ static const char *outcome_name(const struct request *rq, enum MHD_RequestTermin
 		[OUTCOME_TIMEOUT] = "timeout",
 		[OUTCOME_STOPPED] = "stopped"};
 
-	if (rq->outcome != OUTCOME_OK || how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+	if (rq->outcome != OUTCOME_OK || rq->finished || how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
 		return names[rq->outcome];
 	if (how == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED)
 		return names[OUTCOME_TIMEOUT];

@@ -23,9 +23,10 @@ static int open_flags(mode_t mode)
 	return -EACCES;
 }
 
-int resource_open(const struct server *s, const char *name, struct resource *ret)
+/* The careful way: as O_PATH, which touches nothing, and by that descriptor again. */
+static int open_careful(const struct server *s, const char *name)
 {
-	autoclose int path = root_open(s->root, name, O_PATH, 0), fd = -1;
+	autoclose int path = root_open(s->root, name, O_PATH, 0);
 	struct stat st;
 	int flags;
 
@@ -34,17 +35,40 @@ int resource_open(const struct server *s, const char *name, struct resource *ret
 	if (fstat(path, &st))
 		return -errno;
 	flags = open_flags(st.st_mode);
-	if (flags < 0)
-		return flags;
-	fd = root_reopen(path, flags);
+	return flags < 0 ? flags : root_reopen(path, flags);
+}
+
+/* The quick way for what seems to be a regular file. The look is only a hint: it may be wrong by
+ * the time of the open, and where it follows a symlink out of the root, the open does not. */
+static int open_quick(const struct server *s, const char *name)
+{
+	struct stat st;
+
+	if (fstatat(s->root, *name ? name : ".", &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) ||
+		!S_ISREG(st.st_mode))
+		return -EAGAIN;
+	return root_open(s->root, name, open_flags(st.st_mode), 0);
+}
+
+int resource_open(const struct server *s, const char *name, struct resource *ret)
+{
+	autoclose int fd = open_quick(s, name);
+
+	if (fd < 0)
+		fd = open_careful(s, name);
 	if (fd < 0)
 		return fd;
 	ret->state = STATE_PLAIN;
-	if (S_ISREG(st.st_mode) && resource_may_grow(s, fd, &st))
-		ret->state = state_get(fd);
-	/* After the state: a file that was complete then is at least this long now. */
 	if (fstat(fd, &ret->st))
 		return -errno;
+	if (!S_ISREG(ret->st.st_mode) && !S_ISDIR(ret->st.st_mode))
+		return -EACCES;
+	if (S_ISREG(ret->st.st_mode) && resource_may_grow(s, fd, &ret->st)) {
+		ret->state = state_get(fd);
+		/* After the state: a file that was complete then is at least this long now. */
+		if (fstat(fd, &ret->st))
+			return -errno;
+	}
 	ret->fd = steal_fd(&fd);
 	return 0;
 }
