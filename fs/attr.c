@@ -13,7 +13,6 @@
 #include "fs/end.h"
 #include "fs/file.h"
 #include "fs/fs.h"
-#include "fs/lift.h"
 #include "fs/reply.h"
 #include "fs/status.h"
 
@@ -61,10 +60,8 @@ void attr_get(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	r = stat_now(fs, i, fd_of(fi), &stx);
 	if (r < 0)
 		reply_error(req, r);
-	else if (fi)
-		lift_reply_true_attr(req, i, &stx);
 	else
-		lift_reply_attr(req, i, &stx);
+		reply_attr(req, &stx);
 }
 
 /* Truncation always goes through struct file, so that no reader misses it. */
@@ -81,9 +78,9 @@ static int set_size(fuse_req_t req, struct inode *i, off_t size)
 	r = file_open_descriptors(fs, f, false, true, -1);
 	pthread_mutex_unlock(&f->setup);
 	if (r == 0) {
-		creds_drop_fsetid(req, &creds);
+		creds_take_for_data(req, &creds);
 		r = file_truncate(fs, f, (uint64_t)size);
-		creds_restore_fsetid(&creds);
+		creds_give_back(&creds);
 		hold_wake(fs, f);
 	}
 	file_put(fs, f);
@@ -154,7 +151,7 @@ void attr_set(
 	if (r < 0)
 		reply_error(req, r);
 	else
-		lift_reply_true_attr(req, i, &stx);
+		reply_attr(req, &stx);
 }
 
 void attr_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -12,6 +12,8 @@
 #include "common/log.h"
 #include "fs/fs.h"
 
+#define WITHOUT_FSETID (UINT64_C(1) << CAP_FSETID)
+
 /* capset(2) on the calling thread: effective = permitted & ~without, inheritable kept. */
 static void raise_caps(uint64_t without)
 {
@@ -26,6 +28,15 @@ static void raise_caps(uint64_t without)
 		log_warn("capset failed, ignoring");
 }
 
+static void become(fuse_req_t req, uint64_t without)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	(void)setfsgid(ctx->gid);
+	(void)setfsuid(ctx->uid); /* takes the capabilities of the filesystem away */
+	raise_caps(without);
+}
+
 void creds_take(fuse_req_t req, struct creds *ret)
 {
 	static __thread bool own_umask;
@@ -34,12 +45,36 @@ void creds_take(fuse_req_t req, struct creds *ret)
 	if (!own_umask) /* the umask belongs to the process until a thread parts with it */
 		own_umask = unshare(CLONE_FS) == 0;
 	(void)umask(ctx->umask);
-	ret->changed = fs_of(req)->privileged && (ctx->uid != 0 || ctx->gid != 0);
+	*ret = (struct creds){.changed = fs_of(req)->privileged && (ctx->uid || ctx->gid)};
+	if (ret->changed)
+		become(req, 0);
+}
+
+/* setgroups(2) of this thread alone, as the C library would not have it. */
+static bool take_groups(fuse_req_t req)
+{
+	gid_t groups[256];
+	int n = fuse_req_getgroups(req, 256, groups);
+
+	return n >= 0 && syscall(SYS_setgroups, n < 256 ? n : 256, groups) == 0;
+}
+
+void creds_take_for_data(fuse_req_t req, struct creds *ret)
+{
+	*ret = (struct creds){.changed = fs_of(req)->privileged && fuse_req_ctx(req)->uid};
 	if (!ret->changed)
 		return;
-	(void)setfsgid(ctx->gid);
-	(void)setfsuid(ctx->uid); /* takes the capabilities of the filesystem away */
-	raise_caps(0);
+	ret->groups = take_groups(req);
+	become(req, WITHOUT_FSETID);
+}
+
+void creds_take_for_backing(fuse_req_t req, struct creds *ret)
+{
+	creds_take_for_data(req, ret);
+	if (ret->changed || !fs_of(req)->privileged)
+		return;
+	ret->changed = true;
+	raise_caps(WITHOUT_FSETID);
 }
 
 void creds_give_back(struct creds *c)
@@ -48,17 +83,7 @@ void creds_give_back(struct creds *c)
 		return;
 	(void)setfsuid(0);
 	(void)setfsgid(0);
-}
-
-void creds_drop_fsetid(fuse_req_t req, struct creds *ret)
-{
-	ret->changed = fs_of(req)->privileged;
-	if (ret->changed)
-		raise_caps(UINT64_C(1) << CAP_FSETID);
-}
-
-void creds_restore_fsetid(struct creds *c)
-{
-	if (c->changed)
-		raise_caps(0);
+	raise_caps(0);
+	if (c->groups)
+		(void)syscall(SYS_setgroups, 0, NULL); /* the daemon uses none */
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Acting as the caller: what a request creates belongs to whoever asked, with the umask applied as
+ * Acting as the caller. What a request creates belongs to whoever asked, with the umask applied as
  * the store's default ACLs want it, while access was already checked by the kernel
- * (default_permissions), so the right to override it is kept. Per thread; the calls come in pairs.
+ * (default_permissions), so the right to override it is kept. Per thread; take and give back come
+ * in pairs. A daemon that is not root acts as itself.
  */
 #ifndef FS_CREDS_H
 #define FS_CREDS_H
@@ -12,16 +13,21 @@
 
 struct creds {
 	bool changed;
+	bool groups; /* the supplementary groups were changed, too */
 };
 
+/* For making files. */
 void creds_take(fuse_req_t req, struct creds *ret);
-void creds_give_back(struct creds *c);
-
 /*
- * Without CAP_FSETID, so that the store clears set-id bits when data changes, as it would for the
- * caller. Only meaningful for a privileged daemon.
+ * For changing data or ACLs: the store then clears set-id bits as it would for the caller, with his
+ * supplementary groups and without CAP_FSETID. Nothing changes for root.
  */
-void creds_drop_fsetid(fuse_req_t req, struct creds *ret);
-void creds_restore_fsetid(struct creds *c);
+void creds_take_for_data(fuse_req_t req, struct creds *ret);
+/*
+ * The same for everything that will ever be written through what is registered meanwhile, so
+ * without CAP_FSETID for root as well.
+ */
+void creds_take_for_backing(fuse_req_t req, struct creds *ret);
+void creds_give_back(struct creds *c);
 
 #endif

@@ -15,7 +15,6 @@
 #include "fs/attr.h"
 #include "fs/end.h"
 #include "fs/fs.h"
-#include "fs/lift.h"
 #include "fs/reply.h"
 #include "fs/status.h"
 
@@ -113,10 +112,7 @@ static size_t add_entry(fuse_req_t req, struct inode *parent, const struct diren
 		inode_remember(&fs->inodes, parent, d->d_name, &stx, &i) == 0) {
 		end_recall(fs, i, dir_fd, d->d_name);
 		attr_overlay(fs, i, &stx);
-		if (lift_is_needed(fs, i, &stx))
-			inode_forget(&fs->inodes, i, 1); /* left to a lookup */
-		else
-			reply_fill_entry(fs, i, &stx, &e);
+		reply_fill_entry(fs, i, &stx, &e);
 	}
 	return fuse_add_direntry_plus(req, to, room, d->d_name, &e, d->d_off);
 }

@@ -84,13 +84,17 @@ void end_recall_open(struct fs *fs, struct file *f)
 	struct inode *i = f->inode;
 	struct marker m;
 	int r = -ENODATA;
+	bool known;
 
+	pthread_mutex_lock(&fs->files_lock);
+	known = i->end_known;
+	pthread_mutex_unlock(&fs->files_lock);
 	if (f->recalled || file_fd(f) < 0)
 		return;
-	f->recalled = true;
-	if (!i->end_known) /* only set, never unset */
+	if (!known)
 		r = marker_read(file_fd(f), &m);
 	SCOPED_LOCK(&fs->files_lock);
+	f->recalled = true;
 	if (r == 0 && !i->end_known)
 		believe_locked(fs, i, &m);
 	i->end_known = true;
@@ -115,6 +119,8 @@ static void mark(struct fs *fs, struct file *f, bool aborted, uint64_t declared,
 		f->marked = true;
 		return;
 	}
+	if (r == -EACCES)
+		return; /* a file that its owner may not write, and an owner who is not root */
 	pthread_mutex_lock(&fs->files_lock);
 	first = !fs->unmarked_said;
 	fs->unmarked_said = true;
@@ -125,16 +131,11 @@ static void mark(struct fs *fs, struct file *f, bool aborted, uint64_t declared,
 			strerror(-r));
 }
 
-static void sync_file(struct file *f, const char *what)
-{
-	if (fsync(file_fd(f)) < 0)
-		log_warn("fsync of %s: %s", what, strerror(errno));
-}
-
-/* Setup lock held. False when the file has to count as aborted after all. */
+/* Setup lock held. False when its bytes may be lost, so that it is not complete. */
 static bool unmark(struct fs *fs, struct file *f)
 {
 	bool sync = fs->opt.sync == SYNC_COMPLETE;
+	int r;
 
 	if (!f->marked)
 		return true;
@@ -142,14 +143,16 @@ static bool unmark(struct fs *fs, struct file *f)
 		log_warn("fsync of a file that is complete: %s: it is aborted", strerror(errno));
 		return false;
 	}
-	if (marker_remove(file_fd(f)) < 0) {
-		log_warn("the marker of a file that is complete cannot be removed: %s",
-			strerror(errno));
-		return false;
+	r = marker_remove(file_fd(f));
+	if (r < 0) { /* a full quota, for one: what its readers learn is true all the same */
+		log_warn("the marker of a file that is complete cannot be removed (%s): after a "
+			 "restart it will look aborted",
+			strerror(-r));
+		return true;
 	}
 	f->marked = false;
-	if (sync)
-		sync_file(f, "a completed file's marker");
+	if (sync && fsync(file_fd(f)) < 0)
+		log_warn("fsync of a completed file's marker: %s, ignoring", strerror(errno));
 	return true;
 }
 
@@ -253,7 +256,7 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 		reason = text;
 	}
 	if (!reason && !unmark(fs, f))
-		reason = "it could not be completed in the store";
+		reason = "its bytes could not be brought to the disk";
 	if (reason)
 		mark(fs, f, true, declared, reason);
 

@@ -94,29 +94,32 @@ void file_put(struct fs *fs, struct file *f)
 int file_open_descriptors(struct fs *fs, struct file *f, bool read, bool write, int given)
 {
 	autoclose int fd = given;
-	int r;
+	int r = 0;
 
-	if (fd >= 0) {
-		if (f->fd_write < 0)
-			f->fd_write = f->fd_read < 0 ? (f->fd_read = fd) : fd;
-		else if (f->fd_read < 0)
-			f->fd_read = fd;
-		else
-			return 0;
-		(void)steal_fd(&fd); /* now the file's */
-		return 0;
-	}
-	if (write && f->fd_write < 0) {
+	if (fd < 0 && write && f->fd_write < 0) {
 		r = inode_open(&fs->inodes, f->inode, O_RDWR, &fd);
+		if (r == -EPERM) /* chattr +a */
+			r = inode_open(&fs->inodes, f->inode, O_RDWR | O_APPEND, &fd);
+		if (r == -EACCES) { /* an unprivileged daemon, a file of mode 0200 */
+			r = inode_open(&fs->inodes, f->inode, O_WRONLY, &fd);
+			if (r == 0)
+				f->fd_write = steal_fd(&fd);
+		}
+	} else if (fd < 0 && read && f->fd_read < 0) {
+		r = inode_open(&fs->inodes, f->inode, O_RDONLY, &fd);
 		if (r == 0)
-			return file_open_descriptors(fs, f, false, false, steal_fd(&fd));
-		if (r == -EACCES) /* an unprivileged daemon, a file of mode 0200 */
-			r = inode_open(&fs->inodes, f->inode, O_WRONLY, &f->fd_write);
-		if (r < 0)
-			return r;
+			f->fd_read = steal_fd(&fd);
 	}
-	if (read && f->fd_read < 0)
-		return inode_open(&fs->inodes, f->inode, O_RDONLY, &f->fd_read);
+	if (r < 0 || fd < 0)
+		return r;
+	/* It is open for both. */
+	if (f->fd_write >= 0 && f->fd_read >= 0)
+		return 0;
+	if (f->fd_write < 0)
+		f->fd_write = fd;
+	if (f->fd_read < 0)
+		f->fd_read = fd;
+	(void)steal_fd(&fd); /* the file's now */
 	return 0;
 }
 

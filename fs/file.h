@@ -12,6 +12,7 @@
 
 #include <fuse_lowlevel.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "common/list.h"
@@ -30,16 +31,17 @@ enum handle_kind {
 struct file {
 	struct inode *inode; /* referenced */
 	pthread_mutex_t setup;
-	int fd_read, fd_write; /* setup; may be the same; once set they stay */
-	int backing_id;        /* setup; > 0: the kernel moves the data */
-	bool path_decided;     /* setup; backing_id says which way all handles go */
+	/* Written with the setup lock, read by anyone; once set they stay. */
+	_Atomic int fd_read, fd_write; /* may be the same */
+	_Atomic int backing_id;        /* > 0: the kernel moves the data */
+	bool path_decided;             /* setup; backing_id says which way all handles go */
 	pthread_rwlock_t io;
 	/* The files lock guards the rest. */
 	uint32_t refs;
 	uint32_t writers;
 	enum file_state state;
 	bool marked;       /* setup; its marker is in the store */
-	bool recalled;     /* setup; the state from before was looked up */
+	bool recalled;     /* the state from before was looked up */
 	uint64_t since_ms; /* when it began to grow */
 	uint64_t linger_until_ms;
 	struct list lingering;       /* fs->lingering, which then holds a reference */
@@ -53,7 +55,7 @@ struct file {
 	bool preallocated; /* fallocate was used: the store's word on data is not enough */
 	struct list handles;
 	struct list waiters; /* hold.h */
-	uint32_t n_held;     /* waiters that are reads */
+	uint32_t n_held;     /* waiters that are reads, or opens about to read */
 	uint32_t n_polled;   /* handles with ph */
 	int wd;              /* inotify watch; -1: not armed */
 	struct list by_wd;   /* watch.h */
@@ -66,7 +68,6 @@ struct handle {
 	enum handle_kind kind;
 	pid_t opener;       /* thread id; 0: of another pid namespace */
 	bool nonblock;      /* O_NONBLOCK was given to open(2), so reads need not heed it */
-	bool append;        /* O_APPEND was given to open(2) */
 	bool was_growing;   /* files lock; poll may say POLLHUP */
 	uint64_t pos;       /* files lock; end of the last read */
 	uint64_t delivered; /* files lock; furthest byte read */

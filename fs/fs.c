@@ -106,8 +106,8 @@ static void fs_init(void *data, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_ATOMIC_O_TRUNC |
 			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_READ |
 			   FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_AUTO_INVAL_DATA |
-			   FUSE_CAP_HANDLE_KILLPRIV_V2 | FUSE_CAP_SPLICE_WRITE |
-			   FUSE_CAP_SPLICE_MOVE);
+			   FUSE_CAP_HANDLE_KILLPRIV_V2 | FUSE_CAP_IOCTL_DIR |
+			   FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 	/* Held reads in flight at once would wait for each other; pipes would only cost a copy. */
 	conn->want &= ~(unsigned)(FUSE_CAP_ASYNC_DIO | FUSE_CAP_SPLICE_READ);
 	conn->max_read = REQUEST_MAX;
@@ -157,6 +157,7 @@ static const struct fuse_lowlevel_ops ops = {
 	.listxattr = xattr_list,
 	.setxattr = xattr_set,
 	.removexattr = xattr_remove,
+	.ioctl = ioctl_ioctl,
 	.open = open_open,
 	.create = open_create,
 	.tmpfile = open_tmpfile,

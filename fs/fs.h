@@ -10,10 +10,9 @@
  *   end.c        complete or aborted, and what is remembered of it; marker.c: in the store
  *   state.c      the attributes user.rww.*
  *   status.c     MOUNTPOINT/.rww/status
- *   lift.c       what keeps sendfile from ending at an empty file
  *   watch.c      the one background thread: inotify, timers, interrupts, signals
  *   inode.c      identities, and the way from a node number into the store
- *   open.c read.c write.c poll.c names.c directory.c attr.c xattr.c    the requests
+ *   open.c read.c write.c poll.c names.c directory.c attr.c xattr.c ioctl.c    the requests
  *   reply.c      the only caller of fuse_reply_*
  */
 #ifndef FS_FS_H
@@ -96,6 +95,9 @@ void xattr_list(fuse_req_t req, fuse_ino_t ino, size_t size);
 void xattr_set(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
 	int flags);
 void xattr_remove(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+void ioctl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
+	unsigned flags, const void *in, size_t in_size, size_t out_size);
 
 void open_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void open_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,

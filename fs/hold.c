@@ -21,7 +21,6 @@ void hold_init(struct hold *h)
 	*h = (struct hold){0};
 	list_init(&h->interrupted);
 	list_init(&h->all);
-	list_init(&h->lifts);
 }
 
 struct waiter *hold_new(fuse_req_t req, struct file *f, struct handle *h)
@@ -45,7 +44,7 @@ static void list_locked(struct fs *fs, struct waiter *w)
 
 	w->listed = true;
 	list_add_tail(&w->file->waiters, &w->on_file);
-	if (w->handle)
+	if (w->handle || w->first_byte)
 		w->file->n_held++;
 	while (before != &fs->hold.all &&
 		list_entry(before, struct waiter, on_clock)->deadline_ms > w->deadline_ms)
@@ -58,7 +57,7 @@ static void unlist_locked(struct waiter *w)
 	w->listed = false;
 	list_del(&w->on_file);
 	list_del(&w->on_clock);
-	if (w->handle)
+	if (w->handle || w->first_byte)
 		w->file->n_held--;
 }
 
@@ -108,7 +107,9 @@ static bool may_answer_locked(const struct waiter *w, uint64_t size)
 {
 	if (w->file->state != FILE_GROWING)
 		return true;
-	return w->handle && (w->offset < size || w->offset > w->handle->cut);
+	if (!w->handle)
+		return w->first_byte && size > 0;
+	return w->offset < size || w->offset > w->handle->cut;
 }
 
 /* Whether w, which has just been listed, missed something. */
@@ -117,8 +118,10 @@ static bool missed(struct fs *fs, struct file *f, const struct waiter *copy)
 	struct stat st;
 	size_t want = copy->page ? copy->want : 1;
 
-	if (!copy->handle || fstat(file_fd(f), &st) < 0 || (uint64_t)st.st_size <= copy->offset)
+	if (fstat(file_fd(f), &st) < 0 || (uint64_t)st.st_size <= copy->offset)
 		return false;
+	if (!copy->handle)
+		return copy->first_byte;
 	if (holes_available(fs, f, copy->offset, want) >= (ssize_t)want)
 		return true;
 	watch_by_time(fs, f); /* in a hole: mmap may fill it without an event */

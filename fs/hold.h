@@ -2,10 +2,10 @@
 /*
  * Who waits, and waking them.
  *
- * A waiter is a request that was not answered yet: a read at the live edge, or with hold=open an
- * open. It is owned by exactly one of: the thread that makes it, until it is listed; the lists,
- * while it is listed; whoever takes it off a list under the files lock, who then answers and frees
- * it. The order on which everything rests:
+ * A waiter is a request that was not answered yet: a read at the live edge, or an open (hold=open,
+ * or of a file that is still empty, see open.c). It is owned by exactly one of: the thread that
+ * makes it, until it is listed; the lists, while it is listed; whoever takes it off a list under
+ * the files lock, who then answers and frees it. The order on which everything rests:
  *
  *   1. fuse_req_interrupt_func() with the waiter not yet listed (it may run the callback at once);
  *   2. arm the inotify watch;
@@ -42,6 +42,7 @@ struct waiter {
 	uint64_t deadline_ms; /* on the monotonic clock; UINT64_MAX: none */
 	uint32_t want;
 	bool page, nonblock;
+	bool first_byte;  /* an open: until there is one, or the end */
 	bool listed;      /* files lock */
 	bool interrupted; /* files lock */
 };
@@ -50,7 +51,6 @@ struct hold {
 	/* The files lock guards all of it. */
 	struct list interrupted; /* to be answered by the background thread */
 	struct list all;         /* every listed waiter, earliest deadline first */
-	struct list lifts;       /* replies put off (lift.c) */
 	bool stopping;
 };
 

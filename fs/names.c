@@ -12,7 +12,6 @@
 #include "fs/creds.h"
 #include "fs/end.h"
 #include "fs/fs.h"
-#include "fs/lift.h"
 #include "fs/reply.h"
 #include "fs/status.h"
 
@@ -34,7 +33,7 @@ static void reply_name(fuse_req_t req, struct inode *parent, int dir_fd, const c
 		return;
 	}
 	attr_overlay(fs, i, &stx);
-	lift_reply_entry(req, i, &stx);
+	reply_entry(req, i, &stx);
 }
 
 void names_lookup(fuse_req_t req, fuse_ino_t parent_ino, const char *name)

@@ -18,7 +18,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -26,16 +28,59 @@
 #include "fs/end.h"
 #include "fs/file.h"
 #include "fs/fs.h"
-#include "fs/lift.h"
 #include "fs/passthrough.h"
 #include "fs/reply.h"
 #include "fs/status.h"
 
-enum decision { OPEN_NOW, OPEN_WAIT, OPEN_AGAIN, OPEN_DENIED };
+enum decision { OPEN_NOW, OPEN_WAIT, OPEN_WAIT_FIRST_BYTE, OPEN_AGAIN, OPEN_DENIED };
 
 static bool is_writer(const struct fuse_file_info *fi)
 {
 	return (fi->flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* The process that a thread belongs to; 0 if it cannot be told. */
+static pid_t process_of(pid_t thread)
+{
+	char path[32], line[64];
+	pid_t tgid = 0;
+	FILE *status;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", thread);
+	status = thread > 0 ? fopen(path, "re") : NULL;
+	while (status && tgid == 0 && fgets(line, sizeof(line), status))
+		(void)sscanf(line, "Tgid: %d", &tgid); /* the line that has it */
+	if (status)
+		fclose(status);
+	return tgid;
+}
+
+/* Whether the caller's process opened f for writing, too. */
+static bool writes_itself(fuse_req_t req, struct file *f)
+{
+	struct fs *fs = fs_of(req);
+	pid_t caller = process_of(fuse_req_ctx(req)->pid), openers[16];
+	size_t n = 0;
+
+	pthread_mutex_lock(&fs->files_lock);
+	list_for_each (it, &f->handles) {
+		struct handle *h = list_entry(it, struct handle, on_file);
+
+		if (h->kind == HANDLE_WRITER && n < sizeof(openers) / sizeof(openers[0]))
+			openers[n++] = h->opener;
+	}
+	pthread_mutex_unlock(&fs->files_lock);
+	while (n-- && caller)
+		if (process_of(openers[n]) == caller)
+			return true;
+	return false;
+}
+
+static bool is_empty(const struct file *f)
+{
+	struct stat st;
+
+	return fstat(file_fd(f), &st) == 0 && st.st_size == 0;
 }
 
 /* The kind of an O_RDONLY handle, or that it has to wait or come again. */
@@ -95,9 +140,12 @@ static int make_handle(fuse_req_t req, struct file *f, enum handle_kind kind,
 		return r;
 	(*ret)->opener = fuse_req_ctx(req)->pid;
 	(*ret)->nonblock = fi->flags & O_NONBLOCK;
-	(*ret)->append = fi->flags & O_APPEND;
 	if (fi->flags & O_TRUNC) {
+		struct creds creds;
+
+		creds_take_for_data(req, &creds);
 		r = file_truncate(fs, f, 0);
+		creds_give_back(&creds);
 		if (r < 0)
 			return r;
 	}
@@ -106,7 +154,8 @@ static int make_handle(fuse_req_t req, struct file *f, enum handle_kind kind,
 	return 0;
 }
 
-static int wait_to_open(fuse_req_t req, struct file *f, const struct fuse_file_info *fi)
+static int wait_to_open(
+	fuse_req_t req, struct file *f, const struct fuse_file_info *fi, bool first_byte)
 {
 	struct fs *fs = fs_of(req);
 	autofree struct fuse_file_info *copy = malloc(sizeof(*copy));
@@ -118,6 +167,7 @@ static int wait_to_open(fuse_req_t req, struct file *f, const struct fuse_file_i
 	}
 	*copy = *fi;
 	w->fi = steal_ptr(&copy);
+	w->first_byte = first_byte;
 	pthread_mutex_lock(&fs->files_lock);
 	file_ref_locked(f);
 	pthread_mutex_unlock(&fs->files_lock);
@@ -142,6 +192,9 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi)
 		end_recall_open(fs, f);
 		if (!is_writer(fi))
 			decision = decide(fs, f, fi, &kind);
+		if (kind == HANDLE_FOLLOWER && !(fi->flags & O_NONBLOCK) && is_empty(f) &&
+			file_is_growing(fs, f) && !writes_itself(req, f))
+			decision = OPEN_WAIT_FIRST_BYTE;
 		if (decision == OPEN_NOW)
 			r = make_handle(req, f, kind, fi, &h);
 		else if (decision == OPEN_AGAIN)
@@ -152,8 +205,8 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi)
 	pthread_mutex_unlock(&f->setup);
 	if (r == 0 && (fi->flags & O_TRUNC))
 		hold_wake(fs, f);
-	if (r == 0 && decision == OPEN_WAIT) {
-		r = wait_to_open(req, f, fi);
+	if (r == 0 && (decision == OPEN_WAIT || decision == OPEN_WAIT_FIRST_BYTE)) {
+		r = wait_to_open(req, f, fi, decision == OPEN_WAIT_FIRST_BYTE);
 		if (r == 0)
 			return;
 	}
@@ -161,8 +214,8 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi)
 		file_remove_handle(fs, h);
 	if (r < 0)
 		reply_error(req, r);
-	else
-		lift_reply_open(req, h, fi);
+	else if (reply_open(req, fi) < 0)
+		file_remove_handle(fs, h);
 }
 
 void open_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -221,6 +274,20 @@ static void open_new(
 	}
 }
 
+/*
+ * Never an existing file: this is done with all capabilities, and the kernel, which took the name
+ * for free, has checked nobody's access to what it is now.
+ */
+static int create_exclusively(struct inode_table *t, int dir_fd, const char *name, mode_t mode)
+{
+	const int flags = O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW | O_CLOEXEC;
+	int fd = openat(dir_fd, name, flags, mode);
+
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && inode_table_trim(t))
+		fd = openat(dir_fd, name, flags, mode);
+	return fd;
+}
+
 void open_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode,
 	struct fuse_file_info *fi)
 {
@@ -236,15 +303,12 @@ void open_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t
 		return;
 	}
 	creds_take(req, &creds);
-	fd = openat(dir_fd, name,
-		O_CREAT | O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC | (fi->flags & O_EXCL), mode);
-	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && inode_table_trim(&fs->inodes))
-		fd = openat(dir_fd, name,
-			O_CREAT | O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC | (fi->flags & O_EXCL),
-			mode);
+	fd = create_exclusively(&fs->inodes, dir_fd, name, mode);
 	r = fd < 0 ? -errno : 0;
 	if (r == -EMFILE || r == -ENFILE)
 		inode_table_starved(&fs->inodes);
+	if (r == -EEXIST && !(fi->flags & O_EXCL))
+		r = -ESTALE; /* made meanwhile: the kernel looks it up and checks access */
 	creds_give_back(&creds);
 	inode_release_dir(&fs->inodes, parent);
 	if (r == 0)

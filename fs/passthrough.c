@@ -40,9 +40,9 @@ int passthrough_register(struct fs *fs, fuse_req_t req, int fd)
 	int id;
 
 	/* The kernel writes with these credentials: they must not save set-id bits. */
-	creds_drop_fsetid(req, &creds);
+	creds_take_for_backing(req, &creds);
 	id = fuse_passthrough_open(req, fd);
-	creds_restore_fsetid(&creds);
+	creds_give_back(&creds);
 	if (id > 0)
 		return id;
 	pthread_mutex_lock(&fs->files_lock);

@@ -157,11 +157,6 @@ static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offs
 		reply_error(req, buf ? -errno : -ENOMEM);
 	else
 		reply_data(req, buf, (size_t)n);
-	if (n > 0) {
-		pthread_mutex_lock(&fs->files_lock);
-		h->pos = (uint64_t)(offset + n);
-		pthread_mutex_unlock(&fs->files_lock);
-	}
 }
 
 void read_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)

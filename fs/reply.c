@@ -55,6 +55,11 @@ void reply_statfs(fuse_req_t req, const struct statvfs *sv)
 	(void)fuse_reply_statfs(req, sv);
 }
 
+void reply_ioctl(fuse_req_t req, const void *out, size_t size)
+{
+	(void)fuse_reply_ioctl(req, 0, out, size);
+}
+
 void reply_poll(fuse_req_t req, unsigned events)
 {
 	(void)fuse_reply_poll(req, events);

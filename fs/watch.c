@@ -16,7 +16,6 @@
 #include "fs/end.h"
 #include "fs/file.h"
 #include "fs/fs.h"
-#include "fs/lift.h"
 
 #define TICK_MS 20
 
@@ -243,7 +242,6 @@ static void *watch_main(void *arg)
 			else if (read(w->ring_fd, &rings, sizeof(rings)) > 0)
 				hold_answer_interrupted(fs);
 		}
-		lift_run(fs);
 		ticking = tick(fs);
 		if (w->ending) /* libfuse's loop waits without a timeout */
 			(void)pthread_kill(w->main_thread, SIGUSR1);
@@ -310,7 +308,6 @@ void watch_stop(struct fs *fs)
 	}
 	(void)end_linger(fs, true);
 	hold_fail_all(fs, ENOTCONN); /* of a connection that was aborted: nobody hears it */
-	lift_run(fs);
 	for (size_t i = 0; i < 4; i++) {
 		int *fd = (int *[]){&w->ring_fd, &w->signal_fd, &w->epoll_fd, &w->inotify_fd}[i];
 

@@ -60,15 +60,14 @@ static ssize_t write_at(
 {
 	struct creds creds = {0};
 	struct stat st;
-	bool set_id = fstat(f->fd_write, &st) == 0 && (st.st_mode & (S_ISUID | S_ISGID)) &&
-		      fuse_req_ctx(req)->uid != 0;
+	bool set_id = fstat(f->fd_write, &st) == 0 && (st.st_mode & (S_ISUID | S_ISGID));
 	ssize_t n;
 
 	if (set_id)
-		creds_drop_fsetid(req, &creds);
+		creds_take_for_data(req, &creds);
 	n = pwritev2(f->fd_write, iov, 1, offset, flags);
 	n = n < 0 ? -errno : n;
-	creds_restore_fsetid(&creds);
+	creds_give_back(&creds);
 	return n;
 }
 
@@ -173,10 +172,10 @@ static int allocate(fuse_req_t req, struct file *f, int mode, uint64_t start, ui
 		r = note_preallocation(fs, f, start, end, size);
 	if (r < 0)
 		return r;
-	creds_drop_fsetid(req, &creds);
+	creds_take_for_data(req, &creds);
 	if (fallocate(f->fd_write, mode, (off_t)start, (off_t)(end - start)) < 0)
 		r = -errno;
-	creds_restore_fsetid(&creds);
+	creds_give_back(&creds);
 	if (r < 0)
 		return r;
 	if (mode & moving)
@@ -231,10 +230,10 @@ void write_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_fil
 	pthread_rwlock_rdlock(&f->io);
 	n = writing(fs, f, (uint64_t)off_out);
 	if (n == 0) {
-		creds_drop_fsetid(req, &creds);
+		creds_take_for_data(req, &creds);
 		n = copy_file_range(in->file->fd_read, &from, f->fd_write, &to, len, 0);
 		n = n < 0 ? -errno : n;
-		creds_restore_fsetid(&creds);
+		creds_give_back(&creds);
 	}
 	if (n > 0)
 		written(fs, f, (uint64_t)off_out, (uint64_t)n);

@@ -12,6 +12,7 @@
 #include <sys/xattr.h>
 
 #include "common/cleanup.h"
+#include "fs/creds.h"
 #include "fs/fs.h"
 #include "fs/reply.h"
 #include "fs/state.h"
@@ -63,15 +64,22 @@ void xattr_get(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 		reply_value(req, value, getxattr(path, name, value, size), size);
 }
 
-/* Takes our names out of a list of n bytes; returns what is left. */
-static size_t without_ours(char *names, size_t n)
+/* Whether the caller is to see this name; trusted.* is for CAP_SYS_ADMIN, xattr(7). */
+static bool is_shown(fuse_req_t req, const char *name)
+{
+	return !state_is_ours(name) &&
+	       (fuse_req_ctx(req)->uid == 0 || strncmp(name, "trusted.", 8) != 0);
+}
+
+/* Takes other names out of a list of n bytes; returns what is left. */
+static size_t only_shown(fuse_req_t req, char *names, size_t n)
 {
 	size_t kept = 0;
 
 	for (size_t at = 0; at < n;) {
 		size_t len = strlen(names + at) + 1;
 
-		if (!state_is_ours(names + at)) {
+		if (is_shown(req, names + at)) {
 			memmove(names + kept, names + at, len);
 			kept += len;
 		}
@@ -100,7 +108,7 @@ void xattr_list(fuse_req_t req, fuse_ino_t ino, size_t size)
 	}
 	n = listxattr(path, names, XATTR_LIST_MAX);
 	if (n > 0)
-		n = (ssize_t)without_ours(names, (size_t)n);
+		n = (ssize_t)only_shown(req, names, (size_t)n);
 	if (n > 0 && size && (size_t)n > size)
 		reply_error(req, -ERANGE);
 	else
@@ -119,8 +127,13 @@ void xattr_set(
 		return;
 	}
 	r = path_of(fs_of(req), ino, &fd, path);
-	if (r == 0 && setxattr(path, name, value, size, flags) < 0)
-		r = -errno;
+	if (r == 0) {
+		if (acl) /* it may clear the set-group-id bit */
+			creds_take_for_data(req, &creds);
+		if (setxattr(path, name, value, size, flags) < 0)
+			r = -errno;
+		creds_give_back(&creds);
+	}
 	reply_error(req, r);
 }
 

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * File attributes of lsattr(1) and chattr(1), ioctl_iflags(2), and project ids: the store's. The
+ * kernel has checked the caller's rights (fs/fuse/ioctl.c, fuse_fileattr_set).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "common/cleanup.h"
+#include "fs/fs.h"
+#include "fs/reply.h"
+
+/* Large enough for every argument below. */
+union argument {
+	int flags;
+	long version;
+	struct fsxattr xattr;
+};
+
+/* How many bytes the argument has, and whether they go in or come out; 0: not one of ours. */
+static size_t size_of(unsigned cmd, bool *ret_in)
+{
+	*ret_in = cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR;
+	switch (cmd) {
+	case FS_IOC_GETFLAGS:
+	case FS_IOC_SETFLAGS:
+		return sizeof(int);
+	case FS_IOC_FSGETXATTR:
+	case FS_IOC_FSSETXATTR:
+		return sizeof(struct fsxattr);
+	case FS_IOC_GETVERSION:
+		return sizeof(int);
+	default:
+		return 0;
+	}
+}
+
+void ioctl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
+	unsigned flags, const void *in, size_t in_size, size_t out_size)
+{
+	struct fs *fs = fs_of(req);
+	union argument a = {0};
+	autoclose int fd = -1;
+	bool goes_in;
+	size_t size = size_of(cmd, &goes_in);
+	int r;
+
+	if (!size || (flags & FUSE_IOCTL_COMPAT) || (goes_in ? in_size : out_size) < size) {
+		reply_error(req, -ENOTTY);
+		return;
+	}
+	r = inode_open(&fs->inodes, fs_inode(fs, ino), O_RDONLY, &fd);
+	if (r == 0 && goes_in)
+		memcpy(&a, in, size);
+	if (r == 0 && ioctl(fd, cmd, &a) < 0)
+		r = -errno;
+	if (r < 0)
+		reply_error(req, r);
+	else
+		reply_ioctl(req, &a, goes_in ? 0 : size);
+}
