@@ -118,6 +118,8 @@ void xattr_list(fuse_req_t req, fuse_ino_t ino, size_t size)
 void xattr_set(
 	fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
+	bool acl = !strcmp(name, "system.posix_acl_access");
+	struct creds creds = {0};
 	autoclose int fd = -1;
 	char path[32];
 	int r;

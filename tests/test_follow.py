@@ -437,7 +437,7 @@ def test_facts_are_told_by_hidden_xattrs(growing):
     assert told == {"state": "growing", "edge": "5", "writers": "1", "readers": "0"}
     assert not [x for x in mount.probe.call(os.listxattr, mount.path("f")) if "rww" in x]
     writer.close()
-    assert mount.xattr("f", "state") == "complete"
+    mount.wait_state("f", "complete")
     assert mount.xattr("f", "writers") == "0"
     assert mount.xattr("f", "edge") == "5"
     assert not os.listxattr(mount.stored("f"))

@@ -67,6 +67,7 @@ def test_fcntl_nonblock_on_a_following_handle(growing):
     assert held.result() == b"?"
     reader.call(set_nonblock)
     writer.close()
+    mount.wait_state("f", "complete")
     assert reader.read() == b""
 
 
@@ -144,6 +145,7 @@ class TestHoldOpen:
         flags = os.O_RDONLY | os.O_NONBLOCK
         assert agent.errno(os.open, mount.path("f"), flags) == errno.EAGAIN
         writer.close()
+        mount.wait_state("f", "complete")
         assert agent.open(mount.path("f"), flags).read() == b"hello"
 
     @pytest.mark.options("hold=open", "nonblock=hold")

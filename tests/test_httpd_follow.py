@@ -44,14 +44,6 @@ def abort(mount, name):
     mount.probe.call(os.setxattr, mount.path(name), "user.rww.state", b"aborted")
 
 
-def needs_setting(mount, writer):
-    """Sizes can be declared, and files aborted."""
-    try:
-        declare(mount, "f.txt", 1000)
-    except OSError as e:
-        pytest.skip(f"filesystem: user.rww.size cannot be set ({e.strerror})")
-
-
 # -- growing, size not declared
 
 def test_no_range_is_followed_to_the_end(growing):
@@ -250,7 +242,7 @@ def test_truncation_below_a_follower_cuts_it(growing):
 
 def test_declared_size_is_the_content_length(growing):
     mount, web, writer = growing
-    needs_setting(mount, writer)
+    declare(mount, "f.txt", 1000)
     response = web.request("/f.txt")
     assert (response.status, response.headers["content-length"]) == (200, "1000")
     assert response.exactly(100) == pattern(100)
@@ -266,7 +258,7 @@ def test_declared_size_is_the_content_length(growing):
     ("bytes=10-9007199254740991", 10, 999), ("bytes=-10", 990, 999)])
 def test_range_of_a_declared_file(growing, value, first, last):
     mount, web, writer = growing
-    needs_setting(mount, writer)
+    declare(mount, "f.txt", 1000)
     response = web.request("/f.txt", Range=value)
     assert response.status == 206
     assert response.headers["content-range"] == f"bytes {first}-{last}/1000"
@@ -277,7 +269,7 @@ def test_range_of_a_declared_file(growing, value, first, last):
 
 def test_range_beyond_a_declared_size(growing):
     mount, web, writer = growing
-    needs_setting(mount, writer)
+    declare(mount, "f.txt", 1000)
     response = web.request("/f.txt", Range="bytes=1000-")
     assert (response.status, response.headers["content-range"]) == (416, "bytes */1000")
     writer.write(pattern(1000)[100:])
@@ -286,19 +278,9 @@ def test_range_beyond_a_declared_size(growing):
 
 # -- aborted
 
-@pytest.fixture
-def abortable(growing):
-    mount, web, writer = growing
-    try:
-        mount.probe.call(os.setxattr, mount.path("f.txt"), "user.rww.state", b"growing")
-    except OSError as e:
-        pytest.skip(f"filesystem: user.rww.state cannot be set ({e.strerror})")
-    return growing
-
-
 @pytest.mark.parametrize("version, how", [("1.1", "closed"), ("1.0", "reset")])
-def test_abort_while_followed_cuts_the_connection(abortable, version, how):
-    mount, web, writer = abortable
+def test_abort_while_followed_cuts_the_connection(growing, version, how):
+    mount, web, writer = growing
     response = web.request("/f.txt", version=version)
     assert response.exactly(100) == pattern(100)
     web.wait_held(1)
@@ -308,8 +290,8 @@ def test_abort_while_followed_cuts_the_connection(abortable, version, how):
     assert '"outcome":"aborted"' in procs.wait_until(web.access, "the access log")
 
 
-def test_a_killed_writer_is_an_abort(abortable):
-    mount, web, writer = abortable
+def test_a_killed_writer_is_an_abort(growing):
+    mount, web, writer = growing
     response = web.request("/f.txt")
     assert response.exactly(100) == pattern(100)
     web.wait_held(1)
@@ -318,8 +300,8 @@ def test_a_killed_writer_is_an_abort(abortable):
 
 
 @pytest.mark.parametrize("version, how", [("1.1", "closed"), ("1.0", "reset")])
-def test_an_aborted_file_is_never_cleanly_ended(abortable, version, how):
-    mount, web, writer = abortable
+def test_an_aborted_file_is_never_cleanly_ended(growing, version, how):
+    mount, web, writer = growing
     abort(mount, "f.txt")
     assert web.request("/f.txt", version=version).cut() == (how, pattern(100))
     assert web.request("/f.txt", version=version, Range="bytes=10-").cut() == \
@@ -329,8 +311,8 @@ def test_an_aborted_file_is_never_cleanly_ended(abortable, version, how):
     assert web.request("/f.txt", version=version, Range="bytes=100-").status == 500
 
 
-def test_a_held_range_of_a_file_that_aborts(abortable):
-    mount, web, writer = abortable
+def test_a_held_range_of_a_file_that_aborts(growing):
+    mount, web, writer = growing
     client = web.connect().begin("/f.txt", Range="bytes=200-")
     web.wait_held(1)
     abort(mount, "f.txt")
@@ -339,7 +321,7 @@ def test_a_held_range_of_a_file_that_aborts(abortable):
 
 def test_a_declared_file_that_ends_short_is_cut(growing):
     mount, web, writer = growing
-    needs_setting(mount, writer)
+    declare(mount, "f.txt", 1000)
     response = web.request("/f.txt")
     assert response.exactly(100) == pattern(100)
     writer.close()

@@ -59,18 +59,7 @@ def test_put_is_read_while_it_arrives(mount, web):
     assert mount.stored_bytes("new.bin") == b"beginmore"
 
 
-def settable(mount):
-    mount.write_file("probe", b"")
-    writer = mount.writer("probe")
-    err = procs.errno_of(mount.probe.call, os.setxattr, mount.path("probe"), "user.rww.size", b"1")
-    writer.write(b"x")
-    writer.close()
-    if err:
-        pytest.skip(f"filesystem: user.rww.size cannot be set ({procs.name_of(err)})")
-
-
 def test_content_length_is_the_declared_size(mount, web):
-    settable(mount)
     data = pattern(1 << 20)
     put = begin_put(web, "/new.bin", len(data))
     put.send(data[:1000])
@@ -86,7 +75,6 @@ def test_content_length_is_the_declared_size(mount, web):
 @pytest.mark.parametrize("length", [None, 100])
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_a_broken_upload_aborts_the_file(mount, web, length, how):
-    settable(mount)
     put = begin_put(web, "/new.bin", length)
     put.send(b"begin" if length else chunk(b"begin"))
     procs.wait_until(lambda: os.path.exists(mount.stored("new.bin")), "the file to appear")

@@ -117,6 +117,7 @@ def test_hangup_only_when_complete(growing):
     assert reader.call(poll) == IN
     reader.read()
     writer.close()
+    mount.wait_state("f", "complete")
     assert reader.call(poll) == IN | HUP
     again = mount.open("f", os.O_WRONLY | os.O_APPEND)
     assert reader.call(poll) == 0

@@ -130,6 +130,7 @@ def test_right_after_completion(growing, way):
     reader.errno(way, 4096, 0)
     writer.write(pattern(20_000, 4))
     writer.close()
+    mount.wait_state("f", "complete")
     data = pattern(104) + pattern(20_000, 4)
     check_piece(reader, way, data, 0)
     check_piece(reader, way, data, 10_000)
@@ -272,6 +273,7 @@ def test_private_mmap_faults_until_complete(growing):
     early.agent.begin(Maps.look, 104)
     assert early.agent.wait() == -signal.SIGBUS
     writer.close()
+    mount.wait_state("f", "complete")
     assert late.agent.call(Maps.look, 104) == pattern(104)
 
 
@@ -282,5 +284,6 @@ def test_mmap_of_a_complete_file(mount, kind):
     writer = mount.open("f", os.O_WRONLY | os.O_APPEND)
     writer.write(pattern(50_000, 2))
     writer.close()
+    mount.wait_state("f", "complete")
     reader = mount.reader("f")
     assert reader.call(map_and_look, 100_000, kind) == pattern(50_000) + pattern(50_000, 2)

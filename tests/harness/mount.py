@@ -183,15 +183,23 @@ class Mount:
     def unexpected_log(self):
         bad = [line for line in self.log().splitlines()
                if not READY.match(line) and not any(p.search(line) for p in self.allowed)]
+        return bad + self.sanitizer_reports()
+
+    def sanitizer_reports(self):
+        found = []
         for name in os.listdir(self.run):
             if name.startswith("sanitizer"):
                 with open(os.path.join(self.run, name), errors="replace") as f:
-                    bad.append(f"{name}:\n{f.read()}")
-        return bad
+                    found.append(f"{name}:\n{f.read()}")
+        return found
 
     def testimony(self):
         if self.stopped:
             return ""
+        if self.process.poll() is not None:
+            reports = "\n".join(self.sanitizer_reports())
+            return (f"--- rwwfs {self.pid} ended with {self.process.returncode}\n"
+                    f"{self.log()}{reports}\n---")
         return (f"--- rwwfs {self.pid} ({self.mode}) {' '.join(self.argv())}\n{self.log()}"
                 f"{procs.dump(self.pid)}\nwaiting requests: {self.waiting()}\n---")
 
@@ -250,6 +258,7 @@ class Mount:
         f = self.writer(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, self.probe)
         f.write(data)
         f.close()
+        self.wait_state(name, "complete")
 
     def stat(self, name=""):
         return self.probe.call(os.stat, self.path(name))
