@@ -77,6 +77,7 @@ struct handle {
 	bool notified;      /* files lock; poll: somebody was woken, and asks for that reason */
 	char *failed; /* files lock; a writer: how its process failed, at the last close; owned */
 	struct fuse_pollhandle *ph; /* files lock; to be notified */
+	bool growth_polled;         /* files lock; ph is for more than the end of the file */
 };
 
 /* The inode's open file, made if there is none. -ENOMEM. */

@@ -95,6 +95,7 @@ void poll_poll(
 		pthread_mutex_lock(&fs->files_lock);
 		old = h->ph;
 		h->ph = ph;
+		h->growth_polled = fi->poll_events & READABLE;
 		if (!old)
 			h->file->n_polled++;
 		pthread_mutex_unlock(&fs->files_lock);
@@ -121,7 +122,7 @@ static struct fuse_pollhandle *take(struct fs *fs, struct file *f)
 	list_for_each (it, &f->handles) {
 		struct handle *h = list_entry(it, struct handle, on_file);
 
-		if (h->ph) {
+		if (h->ph && (h->growth_polled || f->state != FILE_GROWING)) {
 			f->n_polled--;
 			h->notified = true;
 			return steal_ptr(&h->ph);
