@@ -14,9 +14,9 @@
  * are done by name, so a name replaced by a symlink leads nowhere.
  *
  * Directories that were used lately keep an O_PATH descriptor, least recently used ones are closed
- * first. A file whose name was removed has no path any more: its descriptor is pinned until the
- * kernel forgets it. A rename moves names in the store first and in the table afterwards; between
- * inode_rename_begin() and _end() a path that fails is waited for, not believed.
+ * first. A file whose last name was removed has no path any more: its descriptor is pinned until
+ * the kernel forgets it. A rename moves names in the store first and in the table afterwards;
+ * between inode_rename_begin() and _end() a path that fails is waited for, not believed.
  *
  * Lock order: table lock is a leaf; no system call is made under it except close of nothing.
  */
@@ -734,7 +734,12 @@ void inode_name_gone(
 			free(steal_ptr(&i->name));
 		}
 		i->stale = stx.stx_nlink == 0;
-		if (!i->parent) { /* reachable through this descriptor alone from now on */
+		/*
+		 * Without any name it is reachable through this descriptor alone. One that has
+		 * another name is not pinned, it could be one of thousands: ESTALE makes the
+		 * kernel look that name up.
+		 */
+		if (!i->parent && i->stale) {
 			if (list_is_linked(&i->lru)) {
 				list_del(&i->lru);
 				t->n_cached--;

@@ -105,7 +105,7 @@ int inode_stat(struct inode_table *t, struct inode *i, struct statx *ret);
 /*
  * Names that go. Before unlink, rmdir and the target of a rename: inode_name_grip() holds what the
  * name stands for (grip->fd, O_PATH; -1 if there is none); afterwards inode_name_gone() keeps it
- * reachable if the kernel knows it, or inode_name_kept() lets go when the call failed.
+ * reachable if that was its last name, or inode_name_kept() lets go when the call failed.
  */
 struct inode_grip {
 	int fd;
