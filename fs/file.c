@@ -48,7 +48,7 @@ int file_get(struct fs *fs, struct inode *inode, struct file **ret)
 	if (f)
 		f->refs++;
 	else
-		inode->file = fresh;
+		__atomic_store_n(&inode->file, fresh, __ATOMIC_RELAXED); /* inode_is_open() */
 	if (!f)
 		list_add_tail(&fs->files, &fresh->on_all);
 	pthread_mutex_unlock(&fs->files_lock);
@@ -73,7 +73,7 @@ void file_put(struct fs *fs, struct file *f)
 		pthread_mutex_unlock(&fs->files_lock);
 		return;
 	}
-	f->inode->file = NULL;
+	__atomic_store_n(&f->inode->file, NULL, __ATOMIC_RELAXED); /* inode_is_open() */
 	list_del(&f->on_all);
 	watch_disarm_locked(fs, f);
 	pthread_mutex_unlock(&fs->files_lock);

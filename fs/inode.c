@@ -737,9 +737,9 @@ void inode_name_gone(
 		/*
 		 * Without any name it is reachable through this descriptor alone. One that has
 		 * another name is not pinned, it could be one of thousands: ESTALE makes the
-		 * kernel look that name up.
+		 * kernel look that name up. Unless it is open, when there is no looking up.
 		 */
-		if (!i->parent && i->stale) {
+		if (!i->parent && (i->stale || inode_is_open(i))) {
 			if (list_is_linked(&i->lru)) {
 				list_del(&i->lru);
 				t->n_cached--;
