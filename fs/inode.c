@@ -718,6 +718,11 @@ void inode_name_kept(struct inode_table *t, struct inode_grip *grip)
 	*grip = (struct inode_grip){.fd = -1};
 }
 
+static bool inode_is_open(const struct inode *i)
+{
+	return __atomic_load_n(&i->file, __ATOMIC_RELAXED); /* at this moment: no lock */
+}
+
 void inode_name_gone(
 	struct inode_table *t, struct inode *parent, const char *name, struct inode_grip *grip)
 {
