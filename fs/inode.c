@@ -20,7 +20,7 @@
  *
  * Lock order: table lock is a leaf; no system call is made under it except close of nothing.
  */
-#include "fs/inode.h"
+#include "fs/inode-table.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,7 +48,7 @@ static dev_t statx_dev(const struct statx *stx)
 	return makedev(stx->stx_dev_major, stx->stx_dev_minor);
 }
 
-static bool inode_is(const struct inode *i, const struct statx *stx)
+bool inode_is(const struct inode *i, const struct statx *stx)
 {
 	return i->ino == stx->stx_ino && i->dev == statx_dev(stx) &&
 	       i->type == (stx->stx_mode & S_IFMT) && i->btime.tv_sec == stx->stx_btime.tv_sec &&
@@ -187,7 +187,7 @@ static void unhash_locked(struct inode_table *t, struct inode *i)
 }
 
 /* The inode that has this identity; one that merely has the number has become stale. */
-static struct inode *find_locked(struct inode_table *t, const struct statx *stx)
+struct inode *inode_find_locked(struct inode_table *t, const struct statx *stx)
 {
 	struct inode *i = t->buckets[bucket_of(t, statx_dev(stx), stx->stx_ino)];
 
@@ -200,7 +200,7 @@ static struct inode *find_locked(struct inode_table *t, const struct statx *stx)
 }
 
 /* Takes i out of the directory cache; its descriptor, to be closed by the caller, or -1. */
-static int uncache_locked(struct inode_table *t, struct inode *i)
+int inode_uncache_locked(struct inode_table *t, struct inode *i)
 {
 	if (!list_is_linked(&i->lru))
 		return -1;
@@ -211,9 +211,9 @@ static int uncache_locked(struct inode_table *t, struct inode *i)
 
 /*
  * Drops one reference of ours. Inodes that fall to nothing are chained through hash_next to be
- * freed by free_chain(), a parent after its last child.
+ * freed by inode_free_chain(), a parent after its last child.
  */
-static void unref_locked(struct inode_table *t, struct inode *i, struct inode **dead)
+void inode_unref_locked(struct inode_table *t, struct inode *i, struct inode **dead)
 {
 	while (i && --i->refs == 0 && i->nlookup == 0 && i != &t->root) {
 		struct inode *parent = i->parent;
@@ -229,7 +229,7 @@ static void unref_locked(struct inode_table *t, struct inode *i, struct inode **
 	}
 }
 
-static void free_chain(struct inode_table *t, struct inode *dead)
+void inode_free_chain(struct inode_table *t, struct inode *dead)
 {
 	while (dead) {
 		struct inode *next = dead->hash_next;
@@ -288,9 +288,9 @@ void inode_unref(struct inode_table *t, struct inode *i)
 	struct inode *dead = NULL;
 
 	pthread_mutex_lock(&t->lock);
-	unref_locked(t, i, &dead);
+	inode_unref_locked(t, i, &dead);
 	pthread_mutex_unlock(&t->lock);
-	free_chain(t, dead);
+	inode_free_chain(t, dead);
 }
 
 void inode_forget(struct inode_table *t, struct inode *i, uint64_t n)
@@ -300,20 +300,20 @@ void inode_forget(struct inode_table *t, struct inode *i, uint64_t n)
 	pthread_mutex_lock(&t->lock);
 	i->refs++;
 	i->nlookup -= n < i->nlookup ? n : i->nlookup;
-	unref_locked(t, i, &dead);
+	inode_unref_locked(t, i, &dead);
 	pthread_mutex_unlock(&t->lock);
-	free_chain(t, dead);
+	inode_free_chain(t, dead);
 }
 
 /* Gives i the name; takes *copy when it is used. */
-static void set_name_locked(struct inode_table *t, struct inode *i, struct inode *parent,
+void inode_set_name_locked(struct inode_table *t, struct inode *i, struct inode *parent,
 	const char *name, char **copy, struct inode **dead)
 {
 	if (i == &t->root || (i->parent == parent && i->name && !strcmp(i->name, name)))
 		return;
 	parent->refs++;
 	if (i->parent)
-		unref_locked(t, i->parent, dead);
+		inode_unref_locked(t, i->parent, dead);
 	i->parent = parent;
 	free(i->name);
 	i->name = steal_ptr(copy);
@@ -366,7 +366,7 @@ int inode_remember(struct inode_table *t, struct inode *parent, const char *name
 	if (!copy)
 		return -ENOMEM;
 	pthread_mutex_lock(&t->lock);
-	i = find_locked(t, stx);
+	i = inode_find_locked(t, stx);
 	if (!i) {
 		i = new_locked(t, stx);
 		if (!i) {
@@ -376,411 +376,10 @@ int inode_remember(struct inode_table *t, struct inode *parent, const char *name
 	} else if (i->fd >= 0 && !list_is_linked(&i->lru) && i != &t->root && !i->fd_users) {
 		unpinned = steal_fd(&i->fd); /* it has a name again */
 	}
-	set_name_locked(t, i, parent, name, &copy, &dead);
+	inode_set_name_locked(t, i, parent, name, &copy, &dead);
 	i->nlookup++;
 	pthread_mutex_unlock(&t->lock);
-	free_chain(t, dead);
+	inode_free_chain(t, dead);
 	*ret = i;
 	return 0;
-}
-
-/* --- reaching the store --------------------------------------------------------------------- */
-
-/* Whether a path that failed should be tried again: names moved since serial, or are moving. */
-static bool names_moved(struct inode_table *t, uint64_t serial)
-{
-	SCOPED_LOCK(&t->lock);
-	if (t->names_serial != serial)
-		return true;
-	if (!t->names_busy)
-		return false;
-	while (t->names_busy && t->names_serial == serial)
-		pthread_cond_wait(&t->renamed, &t->lock);
-	return true;
-}
-
-/* Puts the descriptor of a directory just opened into the cache; one too many comes back. */
-static int cache_locked(struct inode_table *t, struct inode *i, int fd)
-{
-	if (i->fd >= 0)
-		return fd;
-	i->fd = fd;
-	list_add_tail(&t->lru, &i->lru);
-	if (++t->n_cached <= t->max_cached)
-		return -1;
-	list_for_each_safe (it, &t->lru) {
-		struct inode *old = list_entry(it, struct inode, lru);
-
-		if (!old->fd_users && old != i)
-			return uncache_locked(t, old);
-	}
-	return -1;
-}
-
-bool inode_table_trim(struct inode_table *t)
-{
-	bool any = false;
-
-	for (;;) {
-		int fd = -1;
-
-		pthread_mutex_lock(&t->lock);
-		list_for_each_safe (it, &t->lru) {
-			struct inode *i = list_entry(it, struct inode, lru);
-
-			if (!i->fd_users) {
-				fd = uncache_locked(t, i);
-				break;
-			}
-		}
-		pthread_mutex_unlock(&t->lock);
-		if (fd < 0)
-			return any;
-		(void)close(fd); /* O_PATH: nothing to lose */
-		any = true;
-	}
-}
-
-void inode_table_starved(struct inode_table *t)
-{
-	int saved = errno;
-	bool first;
-
-	pthread_mutex_lock(&t->lock);
-	first = !t->starved_said;
-	t->starved_said = true;
-	pthread_mutex_unlock(&t->lock);
-	if (first)
-		log_warn("out of file descriptors (RLIMIT_NOFILE): files fail to open until some "
-			 "are closed");
-	errno = saved;
-}
-
-/* openat(2), trading cached directories for room in the descriptor table. */
-static int open_trimming(struct inode_table *t, int dir_fd, const char *name, int flags)
-{
-	int fd = openat(dir_fd, name, flags);
-
-	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && inode_table_trim(t))
-		fd = openat(dir_fd, name, flags);
-	if (fd < 0 && (errno == EMFILE || errno == ENFILE))
-		inode_table_starved(t);
-	return fd < 0 ? -errno : fd;
-}
-
-/* Opens name in dir_fd as O_PATH if it is i. */
-static int open_checked(struct inode_table *t, struct inode *i, int dir_fd, const char *name,
-	int *ret_fd, struct statx *ret_stx)
-{
-	autoclose int fd = open_trimming(t, dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	int r;
-
-	if (fd < 0)
-		return fd == -ENOENT || fd == -ENOTDIR ? -ESTALE : fd;
-	r = inode_statx(fd, "", AT_EMPTY_PATH, ret_stx);
-	if (r < 0)
-		return r;
-	if (!inode_is(i, ret_stx))
-		return -ESTALE;
-	*ret_fd = steal_fd(&fd);
-	return 0;
-}
-
-/* Opens the uncached directory of i's ancestry (or i) that is nearest to a usable descriptor. */
-static int open_next_dir(struct inode_table *t, struct inode *i)
-{
-	autofree char *name = NULL;
-	struct inode *dir = i, *parent, *dead = NULL;
-	struct statx stx;
-	uint64_t serial;
-	int r, fd = -1, parent_fd;
-
-	pthread_mutex_lock(&t->lock);
-	serial = t->names_serial;
-	while (dir->fd < 0 && dir->parent && dir->parent->fd < 0)
-		dir = dir->parent;
-	parent = dir->parent;
-	if (dir->fd >= 0 || !parent) {
-		r = dir->fd >= 0 ? 0 : -ESTALE;
-		pthread_mutex_unlock(&t->lock);
-		return r;
-	}
-	name = strdup(dir->name);
-	parent->fd_users++;
-	parent_fd = parent->fd;
-	dir->refs++;
-	parent->refs++;
-	pthread_mutex_unlock(&t->lock);
-
-	r = name ? open_checked(t, dir, parent_fd, name, &fd, &stx) : -ENOMEM;
-	if (r == -ESTALE && names_moved(t, serial))
-		r = 0; /* the caller comes again */
-
-	pthread_mutex_lock(&t->lock);
-	parent->fd_users--;
-	if (fd >= 0)
-		fd = cache_locked(t, dir, fd);
-	unref_locked(t, parent, &dead);
-	unref_locked(t, dir, &dead);
-	pthread_mutex_unlock(&t->lock);
-	if (fd >= 0)
-		(void)close(fd); /* O_PATH: nothing to lose */
-	free_chain(t, dead);
-	return r;
-}
-
-int inode_acquire_dir(struct inode_table *t, struct inode *i, int *ret_fd)
-{
-	for (;;) {
-		int r;
-
-		pthread_mutex_lock(&t->lock);
-		if (i->fd >= 0) {
-			i->fd_users++;
-			if (list_is_linked(&i->lru)) {
-				list_del(&i->lru);
-				list_add_tail(&t->lru, &i->lru);
-			}
-			*ret_fd = i->fd;
-			pthread_mutex_unlock(&t->lock);
-			return 0;
-		}
-		pthread_mutex_unlock(&t->lock);
-		r = open_next_dir(t, i);
-		if (r < 0)
-			return r;
-	}
-}
-
-void inode_release_dir(struct inode_table *t, struct inode *i)
-{
-	SCOPED_LOCK(&t->lock);
-	i->fd_users--;
-}
-
-/* Where i is: its parent's descriptor (acquired) and a copy of its name, or its own pinned one. */
-struct place {
-	struct inode *dir; /* acquired and referenced; NULL when fd is i's own */
-	int fd;
-	char *name;
-	uint64_t serial;
-};
-
-static void place_leave(struct inode_table *t, struct inode *i, struct place *p)
-{
-	inode_release_dir(t, p->dir ? p->dir : i);
-	if (p->dir)
-		inode_unref(t, p->dir);
-	free(p->name);
-}
-
-static int place_find(struct inode_table *t, struct inode *i, struct place *ret)
-{
-	struct place p = {.fd = -1};
-	int r;
-
-	pthread_mutex_lock(&t->lock);
-	p.serial = t->names_serial;
-	if (i->fd >= 0) {
-		i->fd_users++;
-		p.fd = i->fd;
-		pthread_mutex_unlock(&t->lock);
-		*ret = p;
-		return 0;
-	}
-	if (!i->parent) {
-		pthread_mutex_unlock(&t->lock);
-		return -ESTALE;
-	}
-	p.name = strdup(i->name);
-	p.dir = i->parent;
-	p.dir->refs++;
-	pthread_mutex_unlock(&t->lock);
-
-	r = p.name ? inode_acquire_dir(t, p.dir, &p.fd) : -ENOMEM;
-	if (r < 0) {
-		inode_unref(t, p.dir);
-		free(p.name);
-		return r;
-	}
-	*ret = p;
-	return 0;
-}
-
-/* Turns an O_PATH descriptor into one with these flags. */
-static int reopen(struct inode_table *t, int path_fd, int flags)
-{
-	char link[32];
-
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", path_fd);
-	return open_trimming(t, AT_FDCWD, link, (flags & ~O_NOFOLLOW) | O_CLOEXEC);
-}
-
-/* Opens a regular file or directory by its name at once, instead of through an O_PATH descriptor.
- */
-static int open_by_name(struct inode_table *t, struct inode *i, const struct place *p, int flags)
-{
-	struct statx stx;
-	autoclose int fd = open_trimming(
-		t, p->fd, p->name, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	int r;
-
-	if (fd < 0)
-		return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? -ESTALE : fd;
-	r = inode_statx(fd, "", AT_EMPTY_PATH, &stx);
-	if (r < 0)
-		return r;
-	return inode_is(i, &stx) ? steal_fd(&fd) : -ESTALE;
-}
-
-int inode_open(struct inode_table *t, struct inode *i, int flags, int *ret_fd)
-{
-	for (;;) {
-		struct place p;
-		struct statx stx;
-		int r, fd = -1;
-
-		r = place_find(t, i, &p);
-		if (r < 0)
-			return r;
-		if (!p.name) {
-			r = flags & O_PATH ? fcntl(p.fd, F_DUPFD_CLOEXEC, 0)
-					   : reopen(t, p.fd, flags);
-			fd = r < 0 && (flags & O_PATH) ? -errno : r;
-		} else if (flags & O_PATH) {
-			r = open_checked(t, i, p.fd, p.name, &fd, &stx);
-			fd = r < 0 ? r : fd;
-		} else if (flags & (O_TRUNC | O_CREAT)) {
-			fd = -EINVAL; /* by name they would hit a stranger */
-		} else {
-			fd = open_by_name(t, i, &p, flags);
-		}
-		place_leave(t, i, &p);
-		if (fd >= 0) {
-			*ret_fd = fd;
-			return 0;
-		}
-		if (fd != -ESTALE || !names_moved(t, p.serial))
-			return fd;
-	}
-}
-
-int inode_stat(struct inode_table *t, struct inode *i, struct statx *ret)
-{
-	for (;;) {
-		struct place p;
-		int r;
-
-		r = place_find(t, i, &p);
-		if (r < 0)
-			return r;
-		if (p.name)
-			r = inode_statx(p.fd, p.name, AT_SYMLINK_NOFOLLOW, ret);
-		else
-			r = inode_statx(p.fd, "", AT_EMPTY_PATH, ret);
-		place_leave(t, i, &p);
-		if (r == 0 && inode_is(i, ret))
-			return 0;
-		if (r < 0 && r != -ENOENT && r != -ENOTDIR)
-			return r;
-		if (!names_moved(t, p.serial))
-			return -ESTALE;
-	}
-}
-
-/* --- names that go and move ----------------------------------------------------------------- */
-
-void inode_name_grip(struct inode_table *t, int dir_fd, const char *name, struct inode_grip *ret)
-{
-	struct statx stx;
-	int fd = open_trimming(t, dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-
-	*ret = (struct inode_grip){.fd = -1};
-	if (fd < 0 || inode_statx(fd, "", AT_EMPTY_PATH, &stx) < 0) {
-		if (fd >= 0)
-			(void)close(fd); /* O_PATH: nothing to lose */
-		return;
-	}
-	ret->fd = fd;
-	pthread_mutex_lock(&t->lock);
-	ret->inode = find_locked(t, &stx);
-	if (ret->inode)
-		ret->inode->refs++;
-	pthread_mutex_unlock(&t->lock);
-}
-
-void inode_name_kept(struct inode_table *t, struct inode_grip *grip)
-{
-	if (grip->fd >= 0)
-		(void)close(grip->fd); /* O_PATH: nothing to lose */
-	if (grip->inode)
-		inode_unref(t, grip->inode);
-	*grip = (struct inode_grip){.fd = -1};
-}
-
-static bool inode_is_open(const struct inode *i)
-{
-	return __atomic_load_n(&i->file, __ATOMIC_RELAXED); /* at this moment: no lock */
-}
-
-void inode_name_gone(
-	struct inode_table *t, struct inode *parent, const char *name, struct inode_grip *grip)
-{
-	struct inode *i = grip->inode, *dead = NULL;
-	struct statx stx = {.stx_nlink = 0};
-
-	if (i && i->type != S_IFDIR)
-		(void)inode_statx(grip->fd, "", AT_EMPTY_PATH, &stx); /* then it counts as gone */
-	if (i) {
-		pthread_mutex_lock(&t->lock);
-		if (i->parent == parent && i->name && !strcmp(i->name, name)) {
-			unref_locked(t, i->parent, &dead);
-			i->parent = NULL;
-			free(steal_ptr(&i->name));
-		}
-		i->stale = stx.stx_nlink == 0;
-		/*
-		 * Without any name it is reachable through this descriptor alone. One that has
-		 * another name is not pinned, it could be one of thousands: ESTALE makes the
-		 * kernel look that name up. Unless it is open, when there is no looking up.
-		 */
-		if (!i->parent && (i->stale || inode_is_open(i))) {
-			if (list_is_linked(&i->lru)) {
-				list_del(&i->lru);
-				t->n_cached--;
-			} else if (i->fd < 0) {
-				i->fd = steal_fd(&grip->fd);
-			}
-		}
-		pthread_mutex_unlock(&t->lock);
-		free_chain(t, dead);
-	}
-	inode_name_kept(t, grip);
-}
-
-void inode_rename_begin(struct inode_table *t)
-{
-	SCOPED_LOCK(&t->lock);
-	t->names_busy++;
-}
-
-void inode_rename_end(struct inode_table *t)
-{
-	SCOPED_LOCK(&t->lock);
-	t->names_serial++;
-	t->names_busy--;
-	pthread_cond_broadcast(&t->renamed);
-}
-
-void inode_renamed(struct inode_table *t, struct inode *i, struct inode *parent, const char *name)
-{
-	struct inode *dead = NULL;
-	autofree char *copy = strdup(name);
-
-	if (!copy)
-		return; /* found again, by ESTALE and a new lookup */
-	pthread_mutex_lock(&t->lock);
-	set_name_locked(t, i, parent, name, &copy, &dead);
-	pthread_mutex_unlock(&t->lock);
-	free_chain(t, dead);
 }
