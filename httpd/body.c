@@ -28,7 +28,7 @@
  */
 static ssize_t end_connection(const struct request *rq, char *buf)
 {
-	client_shut(rq->waiter.socket);
+	client_shut(rq->client->socket);
 	buf[0] = '\0';
 	return 1;
 }
@@ -197,10 +197,10 @@ static ssize_t cut_by_reset(struct live_body *b, char *buf)
 {
 	struct request *rq = b->rq;
 
-	if (client_unsent(rq->waiter.socket) && b->drained++ < DRAIN_MAX &&
+	if (client_unsent(rq->client->socket) && b->drained++ < DRAIN_MAX &&
 		follow_delay(&rq->waiter, DRAIN_MS) == HOLD_HELD)
 		return 0;
-	client_reset(rq->waiter.socket);
+	client_reset(rq->client->socket);
 	return end_connection(rq, buf);
 }
 
@@ -231,7 +231,7 @@ static bool hold_at(struct live_body *b, uint64_t offset)
 	/* What was sent so far is the header, which libmicrohttpd holds back to join it with a
 	 * body: the client shall have it now. */
 	if (!b->flushed)
-		client_flush(rq->waiter.socket);
+		client_flush(rq->client->socket);
 	b->flushed = true;
 	switch (follow_hold(&rq->waiter, rq->live, offset, 0)) {
 	case HOLD_HELD:

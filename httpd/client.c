@@ -45,7 +45,7 @@ static void address_text(int socket, char *buf, size_t size)
 		(void)inet_ntop(AF_INET6, &peer.in6.sin6_addr, buf, (socklen_t)size);
 }
 
-struct client *client_new(struct clients *c, int socket, uint64_t deadline_ms)
+struct client *client_new(struct clients *c, struct follow *f, int socket, uint64_t deadline_ms)
 {
 	struct client *client = calloc(1, sizeof(*client));
 
@@ -56,6 +56,7 @@ struct client *client_new(struct clients *c, int socket, uint64_t deadline_ms)
 	client->idle = true;
 	client->body = -1;
 	address_text(socket, client->address, sizeof(client->address));
+	peer_init(&client->peer, f, socket);
 	SCOPED_LOCK(&c->lock);
 	list_add_tail(&c->all, &client->entry);
 	c->count++;
@@ -64,6 +65,7 @@ struct client *client_new(struct clients *c, int socket, uint64_t deadline_ms)
 
 void client_free(struct clients *c, struct client *client)
 {
+	peer_done(&client->peer);
 	{
 		SCOPED_LOCK(&c->lock);
 		list_del(&client->entry);

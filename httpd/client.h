@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "common/list.h"
+#include "httpd/follow.h"
 
 struct clients {
 	pthread_mutex_t lock;
@@ -24,6 +25,7 @@ struct clients {
 struct client {
 	struct list entry; /* clients->lock */
 	int socket;
+	struct peer peer;     /* follow.h */
 	uint64_t deadline_ms; /* for the header, 0 while a request is answered; clients->lock */
 	bool idle;            /* between requests; clients->lock */
 	int body;             /* file whose bytes the kernel sends, -1 for none; clients->lock */
@@ -35,7 +37,7 @@ void clients_init(struct clients *c);
 void clients_destroy(struct clients *c);
 
 /* NULL when out of memory. */
-struct client *client_new(struct clients *c, int socket, uint64_t deadline_ms);
+struct client *client_new(struct clients *c, struct follow *f, int socket, uint64_t deadline_ms);
 void client_free(struct clients *c, struct client *client);
 
 /* The header must be there by deadline_ms; 0: it is. */

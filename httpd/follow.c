@@ -25,6 +25,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -35,12 +36,12 @@
 #define RECHECK_MS 1000
 #define EVENTS     128
 
-enum slot_kind { SLOT_FREE, SLOT_WAKE, SLOT_INOTIFY, SLOT_LIVE, SLOT_CLIENT };
+enum slot_kind { SLOT_FREE, SLOT_WAKE, SLOT_INOTIFY, SLOT_LIVE, SLOT_PEER };
 
 struct slot {
 	enum slot_kind kind;
 	uint32_t serial;
-	void *what; /* struct live or struct waiter */
+	void *what; /* struct live or struct peer */
 };
 
 struct follow {
@@ -246,7 +247,7 @@ static void waiters_resume(struct follow *f, struct list *woken)
 static bool waiter_is_due(const struct waiter *w, const struct live_view *view, uint64_t now)
 {
 	return view->edge > w->offset || view->state != STATE_GROWING || view->truncated ||
-	       atomic_load(&w->gone) || (w->deadline_ms && w->deadline_ms <= now);
+	       atomic_load(&w->peer->gone) || (w->deadline_ms && w->deadline_ms <= now);
 }
 
 /* Wakes the waiters of live that have something to do; returns the next deadline of the rest. */
@@ -262,7 +263,7 @@ static uint64_t live_wake(struct follow *f, struct live *live, bool everybody)
 
 		if (everybody || waiter_is_due(w, &live->view, now)) {
 			if (everybody)
-				atomic_store(&w->gone, true);
+				atomic_store(&w->peer->gone, true);
 			w->live = NULL;
 			list_del(it);
 			list_add_tail(&woken, it);
@@ -391,13 +392,18 @@ static void inotify_read(struct follow *f)
 	}
 }
 
-/* The waiter exists while its slot does, its live while the waiter is listed there. */
-static struct live *client_gone_locked(struct waiter *w)
+/* A waiter exists while its peer knows it, its live while it is held there. libmicrohttpd takes a
+ * short read for the last until the next edge (0.9.75), so an end of stream that came with the data
+ * needs an edge of its own; SHUT_RD makes one, and leaves the other direction alone. */
+static struct live *peer_gone_locked(struct peer *p)
 {
-	atomic_store(&w->gone, true);
-	if (w->live)
-		w->live->refs++;
-	return w->live;
+	atomic_store(&p->gone, true);
+	if (p->waiter && p->waiter->live) {
+		p->waiter->live->refs++;
+		return p->waiter->live;
+	}
+	(void)shutdown(p->socket, SHUT_RD); /* it may have gone completely */
+	return NULL;
 }
 
 static void event_handle(struct follow *f, const struct epoll_event *event)
@@ -413,8 +419,8 @@ static void event_handle(struct follow *f, const struct epoll_event *event)
 		if (kind == SLOT_LIVE) {
 			live = slot->what;
 			live->refs++;
-		} else if (kind == SLOT_CLIENT) {
-			live = client_gone_locked(slot->what);
+		} else if (kind == SLOT_PEER) {
+			live = peer_gone_locked(slot->what);
 		}
 	}
 	pthread_mutex_unlock(&f->table_lock);
@@ -476,46 +482,53 @@ static void wake(struct follow *f)
 
 /* -- waiting -------------------------------------------------------------------------------- */
 
-void waiter_init(struct waiter *w, struct follow *f, struct MHD_Connection *connection)
+/* Edge-triggered: once is enough. */
+void peer_init(struct peer *p, struct follow *f, int socket)
 {
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	int r;
 
-	*w = (struct waiter){.follow = f, .connection = connection, .socket = info->connect_fd};
+	*p = (struct peer){.follow = f, .socket = socket};
+	SCOPED_LOCK(&f->table_lock);
+	r = slot_add_locked(f, socket, SLOT_PEER, EPOLLRDHUP | EPOLLET, p);
+	p->watched = r >= 0;
+	if (r < 0)
+		log_warn("cannot watch a client: %s, ignoring", strerror(-r));
+}
+
+void peer_done(struct peer *p)
+{
+	SCOPED_LOCK(&p->follow->table_lock);
+	if (p->watched)
+		slot_remove_locked(p->follow, p->socket);
+	p->watched = false;
+}
+
+void waiter_init(struct waiter *w, struct peer *peer, struct MHD_Connection *connection)
+{
+	*w = (struct waiter){.peer = peer, .connection = connection};
 	list_init(&w->entry);
 }
 
+/* peer->waiter is only set by the worker that runs this. */
 void waiter_done(struct waiter *w)
 {
-	if (!w->watched)
+	if (!w->peer || !w->peer->waiter)
 		return;
-	SCOPED_LOCK(&w->follow->table_lock);
-	slot_remove_locked(w->follow, w->socket);
-	w->watched = false;
-}
-
-/* From now on the follow thread hears when the client leaves. Edge-triggered: once is enough. */
-static void waiter_watch_locked(struct waiter *w)
-{
-	int r = slot_add_locked(w->follow, w->socket, SLOT_CLIENT, EPOLLRDHUP | EPOLLET, w);
-
-	w->watched = r >= 0;
-	if (r < 0)
-		log_warn("cannot watch a waiting client: %s, ignoring", strerror(-r));
+	SCOPED_LOCK(&w->peer->follow->table_lock);
+	w->peer->waiter = NULL;
 }
 
 enum hold follow_hold(struct waiter *w, struct live *live, uint64_t offset, uint64_t deadline_ms)
 {
-	struct follow *f = w->follow;
+	struct follow *f = w->peer->follow;
 	enum hold hold = HOLD_READY;
 
 	pthread_mutex_lock(&f->table_lock);
-	if (!w->watched)
-		waiter_watch_locked(w);
+	w->peer->waiter = w;
 	pthread_mutex_lock(&live->lock);
 	w->offset = offset;
 	w->deadline_ms = deadline_ms;
-	if (atomic_load(&w->gone) || atomic_load(&f->stopping)) {
+	if (atomic_load(&w->peer->gone) || atomic_load(&f->stopping)) {
 		hold = HOLD_GONE;
 	} else if (!waiter_is_due(w, &live->view, clock_ms())) {
 		hold = HOLD_HELD;
@@ -533,7 +546,7 @@ enum hold follow_hold(struct waiter *w, struct live *live, uint64_t offset, uint
 
 enum hold follow_delay(struct waiter *w, uint64_t ms)
 {
-	return follow_hold(w, w->follow->timer, UINT64_MAX, clock_ms() + ms);
+	return follow_hold(w, w->peer->follow->timer, UINT64_MAX, clock_ms() + ms);
 }
 
 /* -- life ----------------------------------------------------------------------------------- */

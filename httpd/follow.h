@@ -24,16 +24,22 @@
 
 struct follow;
 
-struct waiter {
+/* The other end of a connection, from its first to its last moment. */
+struct peer {
 	struct follow *follow;
-	struct MHD_Connection *connection;
 	int socket;
-	bool watched;         /* its socket is in the epoll set */
+	bool watched;          /* in the epoll set */
+	struct waiter *waiter; /* of the request that was held last, table_lock */
+	atomic_bool gone;      /* it sends no more, or the server stops */
+};
+
+struct waiter {
+	struct peer *peer;
+	struct MHD_Connection *connection;
 	struct live *live;    /* while held, table_lock */
 	struct list entry;    /* live->waiters, its lock */
 	uint64_t offset;      /* wakes when the edge is beyond it */
 	uint64_t deadline_ms; /* clock_ms(), 0 for none */
-	atomic_bool gone;     /* the client left, or the server stops */
 };
 
 /* Negative errno when the thread or its descriptors cannot be made. */
@@ -49,7 +55,12 @@ void follow_free(struct follow *f);
 int follow_live(struct follow *f, int fd, const struct stat *st, struct live **ret);
 void live_put(struct follow *f, struct live *live);
 
-void waiter_init(struct waiter *w, struct follow *f, struct MHD_Connection *connection);
+/* Between these two the socket must stay open. Whether or not a request is held, the library is
+ * told when the peer leaves: it misses that when it comes together with data. */
+void peer_init(struct peer *p, struct follow *f, int socket);
+void peer_done(struct peer *p);
+
+void waiter_init(struct waiter *w, struct peer *peer, struct MHD_Connection *connection);
 void waiter_done(struct waiter *w);
 
 enum hold {

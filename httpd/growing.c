@@ -42,12 +42,15 @@ static enum MHD_Result whole(struct request *rq, const struct live_view *view)
 	return reply_send(rq, MHD_HTTP_OK, r);
 }
 
-/* open: the length of the body is not told, since it may not come. */
-static enum MHD_Result part(
-	struct request *rq, const struct live_view *view, const struct range *range, bool open)
+/* With a length the body has exactly that; without, the writer may still decide how long it is, and
+ * of an aborted file it has no end at all but a cut. */
+static enum MHD_Result part(struct request *rq, const struct live_view *view,
+	const struct range *range, enum range_plan plan)
 {
-	uint64_t length = open ? MHD_SIZE_UNKNOWN : range->last - range->first + 1;
-	struct MHD_Response *r = body_of_live(rq, range->first, range->last, length);
+	bool has_length = plan == PLAN_PART || view->declared;
+	uint64_t last = plan == PLAN_CUT ? UINT64_MAX : range->last;
+	struct MHD_Response *r = body_of_live(rq, range->first, last,
+		has_length ? range->last - range->first + 1 : MHD_SIZE_UNKNOWN);
 
 	common_headers(rq, r, view);
 	if (view->declared)
@@ -99,11 +102,9 @@ static enum MHD_Result answer(struct request *rq, const struct live_view *view,
 {
 	switch (plan) {
 	case PLAN_PART:
-		return part(rq, view, range, false);
 	case PLAN_OPEN:
-		return part(rq, view, range, true);
 	case PLAN_CUT:
-		return part(rq, view, range, !view->declared);
+		return part(rq, view, range, plan);
 	case PLAN_FAILED:
 		return reply_error(rq, MHD_HTTP_INTERNAL_SERVER_ERROR,
 			"The writer of this file failed before it came to this range.");

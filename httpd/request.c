@@ -230,7 +230,7 @@ void *request_begin(void *cls, const char *uri, struct MHD_Connection *connectio
 	rq->when = time(NULL);
 	rq->started_ms = clock_ms();
 	rq->resource.fd = -1;
-	waiter_init(&rq->waiter, s->follow, connection);
+	waiter_init(&rq->waiter, rq->client ? &rq->client->peer : NULL, connection);
 	if (rq->client)
 		client_expect_header(&s->clients, rq->client,
 			rq->started_ms + s->options->header_timeout_ms, false);

@@ -170,8 +170,8 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
 		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 
 	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-		*context = client_new(
-			&s->clients, info->connect_fd, clock_ms() + s->options->header_timeout_ms);
+		*context = client_new(&s->clients, s->follow, info->connect_fd,
+			clock_ms() + s->options->header_timeout_ms);
 	} else if (*context) {
 		client_free(&s->clients, *context);
 		*context = NULL;

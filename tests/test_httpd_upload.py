@@ -113,6 +113,17 @@ def test_two_puts_to_one_name(mount, web):
 
 # -- anywhere
 
+def test_an_end_that_comes_with_the_last_bytes_is_noticed(plain):
+    """libmicrohttpd alone misses it: the upload would linger until the idle timeout."""
+    web, path = plain
+    for _ in range(100):
+        put = begin_put(web, "/a.txt", 10)
+        put.send(b"12345")
+        put.close()
+    procs.wait_until(lambda: web.metric("connections") == 0, "all to be noticed", 3)
+    assert os.listdir(path) == []
+
+
 def test_put_get_delete(plain):
     web, path = plain
     client = web.connect()
