@@ -51,6 +51,7 @@ struct file {
 	char note[96];               /* what became of the declared size; may be "" */
 	uint64_t declared;           /* RULE_NONE if none */
 	uint64_t end;                /* without passthrough: how far the daemon has written */
+	bool end_cached;             /* invalidate.c */
 	struct ranges unwritten;
 	bool preallocated; /* fallocate was used: the store's word on data is not enough */
 	struct list handles;

@@ -9,6 +9,7 @@
  *   hold.c       who waits, and waking them
  *   end.c        complete or aborted, and what is remembered of it; marker.c: in the store
  *   state.c      the attributes user.rww.*
+ *   invalidate.c what keeps the kernel's page cache true
  *   status.c     MOUNTPOINT/.rww/status
  *   watch.c      the one background thread: inotify, timers, interrupts, signals
  *   inode.c      identities, and the way from a node number into the store

@@ -21,6 +21,7 @@ void hold_init(struct hold *h)
 	*h = (struct hold){0};
 	list_init(&h->interrupted);
 	list_init(&h->all);
+	list_init(&h->invalidations);
 }
 
 struct waiter *hold_new(fuse_req_t req, struct file *f, struct handle *h)
@@ -135,7 +136,6 @@ void hold_request(struct fs *fs, struct waiter *w)
 	bool refused, wake, earliest = false;
 
 	fuse_req_interrupt_func(w->req, on_interrupt, w);
-	watch_arm(fs, f);
 	pthread_mutex_lock(&fs->files_lock);
 	refused = w->interrupted || fs->hold.stopping;
 	copy.interrupted = w->interrupted;
@@ -152,6 +152,7 @@ void hold_request(struct fs *fs, struct waiter *w)
 	}
 	if (earliest)
 		watch_ring(&fs->watch);
+	watch_arm(fs, f);
 	if (wake || missed(fs, f, &copy))
 		hold_wake(fs, f);
 	file_put(fs, f);

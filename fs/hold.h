@@ -8,15 +8,16 @@
  * the files lock, who then answers and frees it. The order on which everything rests:
  *
  *   1. fuse_req_interrupt_func() with the waiter not yet listed (it may run the callback at once);
- *   2. arm the inotify watch;
- *   3. under the files lock: if interrupted meanwhile, answer EINTR; otherwise list it;
+ *   2. under the files lock: if interrupted meanwhile, answer EINTR; otherwise list it;
+ *   3. arm the inotify watch, if it is not armed;
  *   4. look at the file again, and wake if there is something by now.
  *
- * So growth is either seen by 4 or raises an event after 2; the end of the file is decided under
- * the lock of 3. A waker takes waiters off under the lock, unlocks, takes the callback back (which
- * waits for one that is running), then answers. The callback only marks, moves the waiter to the
- * interrupted list and rings for the background thread, which answers EINTR. At shutdown
- * hold_stop() makes 3 refuse and hands everything to hold_fail_all().
+ * So growth is either seen by 4 or raises an event after 3. A watch that is found armed in 3 may
+ * have fired already: then the background thread, which disarms it before it looks for waiters,
+ * finds this one. The end of the file is decided under the lock of 2. A waker takes waiters off
+ * under the lock, unlocks, takes the callback back (which waits for one that is running), then
+ * answers. The callback only marks, moves the waiter to the interrupted list and rings for the
+ * background thread, which answers EINTR. At shutdown hold_fail_all() makes 2 refuse.
  */
 #ifndef FS_HOLD_H
 #define FS_HOLD_H
@@ -49,8 +50,9 @@ struct waiter {
 
 struct hold {
 	/* The files lock guards all of it. */
-	struct list interrupted; /* to be answered by the background thread */
-	struct list all;         /* every listed waiter, earliest deadline first */
+	struct list interrupted;   /* to be answered by the background thread */
+	struct list all;           /* every listed waiter, earliest deadline first */
+	struct list invalidations; /* invalidate.c */
 	bool stopping;
 };
 

@@ -10,6 +10,7 @@
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/holes.h"
+#include "fs/invalidate.h"
 #include "fs/reply.h"
 #include "fs/status.h"
 
@@ -112,6 +113,8 @@ static bool answer(struct fs *fs, const struct waiter *w)
 		reply_error(w->req, -ENOMEM);
 		return true;
 	}
+	if (w->page && !file_is_passthrough(w->file))
+		invalidate_note_page(fs, w->file);
 	pthread_rwlock_rdlock(&w->file->io);
 	v = look(fs, w, buf);
 	if (v.answer == RULE_SERVE && !w->page)
@@ -142,12 +145,15 @@ bool read_answer(struct fs *fs, struct waiter *w)
 }
 
 /* A plain or writing handle: what is there, and EOF behind it. */
-static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offset)
+static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offset, bool page)
 {
 	struct fs *fs = fs_of(req);
 	char *buf = buffer(fs);
 	ssize_t n;
 
+	/* Reads for read(2) with direct I/O carry FUSE_READ_LOCKOWNER, those for pages do not. */
+	if (page && !file_is_passthrough(h->file))
+		invalidate_note_page(fs, h->file);
 	if (size >= 65536) {
 		reply_from_fd(req, h->file->fd_read, offset, size);
 		return;
@@ -173,12 +179,11 @@ void read_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct
 	if (size > fs->request_max)
 		size = fs->request_max;
 	if (h->kind != HANDLE_FOLLOWER || size == 0) {
-		read_plain(req, h, size, offset);
+		read_plain(req, h, size, offset, fi->lock_owner == 0);
 		return;
 	}
 	now.offset = (uint64_t)offset;
 	now.want = (uint32_t)size;
-	/* Reads for read(2) carry FUSE_READ_LOCKOWNER, those for the page cache do not. */
 	now.page = fi->lock_owner == 0;
 	now.nonblock = (fi->flags & O_NONBLOCK) && !h->nonblock;
 	if (answer(fs, &now))

@@ -13,6 +13,35 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 
+static bool is_inside(const char *path, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	return !strncmp(path, dir, len) && (path[len] == '/' || !strcmp(dir, "/"));
+}
+
+/* Whether path (absolute, resolved) lies on an rwwfs. */
+static bool is_on_rwwfs(const char *path)
+{
+	FILE *mounts = setmntent("/proc/self/mounts", "re");
+	size_t longest = 0;
+	bool found = false;
+	struct mntent *m;
+
+	if (!mounts)
+		return false;
+	while ((m = getmntent(mounts))) {
+		size_t len = strlen(m->mnt_dir);
+
+		if (len < longest || (strcmp(path, m->mnt_dir) && !is_inside(path, m->mnt_dir)))
+			continue;
+		longest = len;
+		found = !strcmp(m->mnt_type, "fuse.rwwfs");
+	}
+	endmntent(mounts);
+	return found;
+}
+
 /* Whether an rwwfs is mounted on path (absolute, resolved). */
 static bool is_rwwfs_mount(const char *path)
 {
@@ -45,13 +74,6 @@ static int check_directory(const char *what, const char *path)
 	return -ENOTDIR;
 }
 
-static bool is_inside(const char *path, const char *dir)
-{
-	size_t len = strlen(dir);
-
-	return !strncmp(path, dir, len) && (path[len] == '/' || !strcmp(dir, "/"));
-}
-
 static int check_places(const struct options *o)
 {
 	int r = check_directory("store", o->store);
@@ -63,6 +85,10 @@ static int check_places(const struct options *o)
 	if (is_rwwfs_mount(o->mountpoint)) {
 		log_error("mountpoint %s: in use, an rwwfs is mounted there", o->mountpoint);
 		return -EBUSY;
+	}
+	if (is_on_rwwfs(o->store)) {
+		log_error("store %s: on an rwwfs mount itself", o->store);
+		return -EINVAL;
 	}
 	if (strcmp(o->mountpoint, o->store) && is_inside(o->mountpoint, o->store)) {
 		log_error("mountpoint %s: inside the store %s", o->mountpoint, o->store);

@@ -16,6 +16,7 @@
 #include "fs/end.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/invalidate.h"
 
 #define TICK_MS 20
 
@@ -242,6 +243,7 @@ static void *watch_main(void *arg)
 			else if (read(w->ring_fd, &rings, sizeof(rings)) > 0)
 				hold_answer_interrupted(fs);
 		}
+		invalidate_run(fs);
 		ticking = tick(fs);
 		if (w->ending) /* libfuse's loop waits without a timeout */
 			(void)pthread_kill(w->main_thread, SIGUSR1);
@@ -306,6 +308,7 @@ void watch_stop(struct fs *fs)
 		pthread_join(w->thread, NULL);
 		w->started = false;
 	}
+	invalidate_run(fs);
 	(void)end_linger(fs, true);
 	hold_fail_all(fs, ENOTCONN); /* of a connection that was aborted: nobody hears it */
 	for (size_t i = 0; i < 4; i++) {

@@ -17,6 +17,7 @@
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/holes.h"
+#include "fs/invalidate.h"
 #include "fs/reply.h"
 
 /* Once a request is answered its handle may be closed: what comes after holds a reference. */
@@ -80,6 +81,7 @@ static void write_memory(
 	bool append = (fi->flags & O_APPEND) && !fi->writepage;
 	int flags = append ? RWF_APPEND : 0;
 	struct stat st;
+	off_t at = offset;
 	ssize_t n = 0;
 
 	if ((fi->flags & O_SYNC) == O_SYNC)
@@ -91,18 +93,17 @@ static void write_memory(
 		n = writing(fs, f, (uint64_t)offset);
 	if (n == 0)
 		n = write_at(req, f, &iov, offset, flags);
-	if (n > 0 && append && fstat(f->fd_write, &st) == 0)
+	if (n > 0 && append && fstat(f->fd_write, &st) == 0) {
+		at = st.st_size > n ? st.st_size - n : 0;
 		written(fs, f, (uint64_t)st.st_size, 0);
-	else if (n > 0)
+	} else if (n > 0)
 		written(fs, f, (uint64_t)offset, (uint64_t)n);
 	pthread_rwlock_unlock(&f->io);
 	if (n < 0) {
 		reply_error(req, (int)n);
 		return;
 	}
-	keep(fs, f);
-	reply_written(req, (size_t)n);
-	wake_and_let_go(fs, f);
+	invalidate_then_reply(req, f, (uint64_t)at, (size_t)n);
 }
 
 void write_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in, off_t offset,

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Keeps the kernel's page cache true when writes pass the daemon: invalidate.c tells why.
+ */
+#ifndef FS_INVALIDATE_H
+#define FS_INVALIDATE_H
+
+#include <fuse_lowlevel.h>
+#include <stdint.h>
+
+struct file;
+struct fs;
+
+/* Before an answer for the page cache that may end in a page with room behind the file's end. */
+void invalidate_note_page(struct fs *fs, struct file *f);
+/* Answers a write of n bytes at offset, once no page can hold what was there before; wakes. */
+void invalidate_then_reply(fuse_req_t req, struct file *f, uint64_t offset, size_t n);
+/* For the background thread: does what was put off. */
+void invalidate_run(struct fs *fs);
+
+#endif
