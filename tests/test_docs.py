@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""The documents say what is true: the README's commands run, the man pages list what there is."""
+import os
+import re
+import select
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+from harness import mount as mounts
+from harness import procs
+from harness.tools import need
+
+REPO = mounts.REPO
+CTL = os.path.join(mounts.BUILD, "fs", "rwwctl")
+
+
+def text_of(*path):
+    with open(os.path.join(REPO, *path), encoding="utf-8") as f:
+        return f.read()
+
+
+# --- the README's commands ----------------------------------------------------------------------
+
+class Step:
+    def __init__(self, command):
+        self.command, self.output = command, []
+
+
+def steps(markdown):
+    """The commands of all ```console blocks, each with the output that is shown."""
+    found = []
+    for block in re.findall(r"^```console\n(.*?)^```$", markdown, re.M | re.S):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append(Step(line[2:]))
+            else:
+                found[-1].output.append(line)
+    return found
+
+
+def pattern(lines):
+    """What output must match: `...` in the document stands for anything."""
+    text = "".join(line + "\n" for line in lines)
+    return ".*".join(re.escape(part) for part in text.split("..."))
+
+
+def as_on_a_terminal(output):
+    """A shell that is not interactive says more about a killed process."""
+    return re.sub(r"^\S+: line \d+: +\d+ (Killed) .*$", r"\1", output, flags=re.M)
+
+
+class Shell:
+    """bash in namespaces of its own, with a pipe to each side. When it ends, all it started ends."""
+
+    MARK = "\x1e"
+
+    def __init__(self, folder):
+        self.process = subprocess.Popen(
+            ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
+             "bash", "--norc"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder,
+            start_new_session=True, preexec_fn=procs.die_with_parent,
+            env={**os.environ, "TMPDIR": folder, "LC_ALL": "C.UTF-8"})
+        self.seen = b""
+
+    def run(self, command, timeout=20):
+        """What the command prints, and what those in the background print meanwhile."""
+        # A person needs longer for the next one. After umount(8) the daemon takes a moment to end.
+        pause = "sleep 0.3" if command.endswith("&") or command.startswith("umount") else ""
+        self.process.stdin.write(f"{command}\n{pause}\nprintf '%s' '{self.MARK}'\n".encode())
+        self.process.stdin.flush()
+        deadline = time.monotonic() + procs.seconds(timeout)
+        while self.MARK.encode() not in self.seen:
+            ready, _, _ = select.select([self.process.stdout], [], [], deadline - time.monotonic())
+            data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            assert data, f"{'the shell ended' if ready else 'no end'}: {command}\n{self.seen.decode()}"
+            self.seen += data
+        output, _, self.seen = self.seen.partition(self.MARK.encode())
+        return as_on_a_terminal(output.decode())
+
+    def end(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+# A new network namespace has a loopback interface that is down.
+LOOPBACK_UP = """/usr/bin/python3 -c '
+import fcntl, socket, struct
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))'"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root: needed for namespaces of its own")
+def test_the_readme_does_what_it_says(base):
+    need("unshare", "getfattr", "curl", "tar")
+    if not os.path.exists(os.path.join(mounts.BUILD, "httpd", "rww-httpd")):
+        pytest.skip("rww-httpd: not built")
+    folder = tempfile.mkdtemp(dir=base, prefix="readme-")
+    os.symlink(mounts.BUILD, os.path.join(folder, "build"))
+    todo = steps(text_of("README.md"))
+    shell = Shell(folder)
+    try:
+        shell.run(LOOPBACK_UP)
+        for step in todo:
+            output = shell.run(step.command)
+            assert re.fullmatch(pattern(step.output), output, re.S), \
+                f"$ {step.command}\nprinted:\n{output}\nthe README says:\n" + "\n".join(step.output)
+    finally:
+        shell.end()
+        mounts.remove_tree(folder)
+    assert len(todo) > 20
+
+
+# --- options ------------------------------------------------------------------------------------
+
+def help_of(program):
+    return subprocess.run([program, "--help"], check=True, capture_output=True, text=True,
+                          timeout=procs.seconds(10)).stdout
+
+
+def options_of_help():
+    """{name: {choices} or {"SECONDS"} …}"""
+    return {name: set(values.split("|"))
+            for name, values in re.findall(r"^    (\w+)=(\S+)$", help_of(mounts.BINARY), re.M)}
+
+
+def options_of_man():
+    found = {}
+    for name, values in re.findall(r"^\.It Cm (\w+) Ns = Ns (.+)$", text_of("man", "rwwfs.1"), re.M):
+        kind, *words = values.split()
+        found[name] = {words[0].upper()} if kind == "Ar" else {w for w in words if w != "|"}
+    return found
+
+
+def test_mount_options_are_those_of_the_man_page():
+    assert options_of_help() == options_of_man()
+    assert len(options_of_man()) >= 11
+
+
+def test_flags_are_those_of_the_man_page():
+    page = text_of("man", "rwwfs.1")
+    flags = re.findall(r"^  (-\w)(?:, --(\w+))? ", help_of(mounts.BINARY), re.M)
+    assert len(flags) == 6
+    for short, long in flags:
+        assert re.search(rf"^\.It Fl {short[1]}\b{f' , -{long}' if long else ''}", page, re.M), short
+    for short, long in re.findall(r"^\.It Fl (\w)(?: , -(\w+))?", page, re.M):
+        assert (f"-{short}", long) in flags, short
+
+
+def test_rwwctl_commands_are_those_of_the_man_page():
+    page = text_of("man", "rwwctl.1")
+    told = re.findall(r"^ *(?:usage: )?rwwctl (\w+)(.*)$", help_of(CTL), re.M)
+    assert {name for name, _ in told} == set(re.findall(r"^\.It Cm (\w+)", page, re.M))
+    for name, rest in told:
+        item = re.search(rf"^\.It Cm {name}\b(.*)$", page, re.M).group(1)
+        assert set(re.findall(r"--(\w+)", rest)) == set(re.findall(r"Fl -(\w+)", item)), name
+
+
+def test_diagnostics_are_messages_of_the_program():
+    """Each message of the man page stands in the source, up to what differs."""
+    source = "".join(text_of("fs", name) for name in os.listdir(os.path.join(REPO, "fs"))
+                     if name.endswith(".c"))
+    source = re.sub(r'"\s*\n\s*"', "", source)
+    section = text_of("man", "rwwfs.1").partition(".Sh DIAGNOSTICS")[2].partition(".Sh ")[0]
+    said = re.findall(r"^\.It (.+)$", section, re.M)
+    assert len(said) > 15
+    for line in said:
+        line = line.replace("\\*q", '\\"')
+        for part in re.split(r"NAME=VALUE|NAME|PATH|\.\.\.|N s\b|(?<=:) |store|mountpoint", line):
+            part = part.strip(" :()")
+            assert part in source or part.startswith(("No such", "Permission", "option -o", "option allow_other")) \
+                or "passthrough=on" in part, part
+
+
+# --- form ---------------------------------------------------------------------------------------
+
+PAGES = sorted(n for n in os.listdir(os.path.join(REPO, "man")) if re.search(r"\.\d$", n))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_man_page_is_clean(page):
+    need("mandoc")
+    done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", os.path.join(REPO, "man", page)],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_links_and_paths_lead_somewhere(document):
+    text = text_of(document)
+    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert os.path.exists(os.path.join(REPO, link)), link
+    for path in re.findall(r"(?<![\w/.])((?:tests|contrib|man|fs|httpd|common|\.ci)/[\w./-]*\w)", text):
+        if not re.search(r"/(rwwfs|rww-httpd|rwwctl)$", path):  # programs, in the build folder
+            assert os.path.exists(os.path.join(REPO, path)), path
