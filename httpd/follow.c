@@ -9,16 +9,12 @@
  * cannot end before the follow thread resumes it. So the thread may collect waiters under
  * the lock and resume them afterwards; once resumed, it does not touch them again.
  *
- * Why a stale event does no harm: sockets and handles are registered by descriptor and serial
- * number, never by pointer; the slot of a descriptor that changed hands has another serial.
- *
  * Ends come by poll; once a second every live is asked outright, so that a filesystem which
  * does not poll, a lost event or an overflowing queue costs a second and not the truth.
  */
-#include "httpd/follow.h"
+#include "httpd/follow_table.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,205 +27,9 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "httpd/clock.h"
-#include "httpd/root.h"
 
 #define RECHECK_MS 1000
 #define EVENTS     128
-
-enum slot_kind { SLOT_FREE, SLOT_WAKE, SLOT_INOTIFY, SLOT_LIVE, SLOT_PEER };
-
-struct slot {
-	enum slot_kind kind;
-	uint32_t serial;
-	void *what; /* struct live or struct peer */
-};
-
-struct follow {
-	int epoll, inotify, wake;
-	pthread_t thread;
-	atomic_bool stopping, quitting;
-	atomic_uint held;
-	atomic_uint_fast64_t next_deadline_ms; /* 0: none */
-
-	pthread_mutex_t table_lock;
-	struct list lives;   /* those that may still change, table_lock */
-	unsigned live_count; /* table_lock */
-	struct live *timer; /* never changes: for holds that only a deadline ends; first of lives */
-	struct slot *slots; /* by descriptor, table_lock */
-	int slot_count;     /* table_lock */
-	uint32_t serial;    /* table_lock */
-};
-
-/* -- slots ---------------------------------------------------------------------------------- */
-
-static int slots_grow_locked(struct follow *f, int fd)
-{
-	int count = fd + 64;
-	struct slot *slots;
-
-	if (fd < f->slot_count)
-		return 0;
-	slots = realloc(f->slots, (size_t)count * sizeof(*slots));
-	if (!slots)
-		return -ENOMEM;
-	memset(slots + f->slot_count, 0, (size_t)(count - f->slot_count) * sizeof(*slots));
-	f->slots = slots;
-	f->slot_count = count;
-	return 0;
-}
-
-static int slot_add_locked(
-	struct follow *f, int fd, enum slot_kind kind, uint32_t events, void *what)
-{
-	struct epoll_event event = {.events = events};
-	int r = slots_grow_locked(f, fd);
-
-	if (r < 0)
-		return r;
-	f->slots[fd] = (struct slot){kind, ++f->serial, what};
-	event.data.u64 = (uint64_t)f->serial << 32 | (uint32_t)fd;
-	if (!epoll_ctl(f->epoll, EPOLL_CTL_ADD, fd, &event))
-		return 0;
-	f->slots[fd].kind = SLOT_FREE;
-	return -errno;
-}
-
-static void slot_remove_locked(struct follow *f, int fd)
-{
-	if (fd >= f->slot_count || f->slots[fd].kind == SLOT_FREE)
-		return;
-	f->slots[fd].kind = SLOT_FREE;
-	(void)epoll_ctl(f->epoll, EPOLL_CTL_DEL, fd, NULL); /* it was added, and is still open */
-}
-
-/* The live slot that an event belongs to, or NULL when it is stale. */
-static struct slot *slot_of_event_locked(struct follow *f, uint64_t data)
-{
-	int fd = (int)(uint32_t)data;
-
-	if (fd >= f->slot_count || f->slots[fd].kind == SLOT_FREE ||
-		f->slots[fd].serial != data >> 32)
-		return NULL;
-	return &f->slots[fd];
-}
-
-/* -- lives ---------------------------------------------------------------------------------- */
-
-static void live_unwatch_locked(struct follow *f, struct live *live)
-{
-	if (!live->listed)
-		return;
-	live->listed = false;
-	list_del(&live->entry);
-	slot_remove_locked(f, live->fd);
-	if (live->watch >= 0)
-		(void)inotify_rm_watch(f->inotify, live->watch); /* gone with its inode: as good */
-	live->watch = -1;
-}
-
-void live_put(struct follow *f, struct live *live)
-{
-	if (!live)
-		return;
-	{
-		SCOPED_LOCK(&f->table_lock);
-		if (--live->refs)
-			return;
-		live_unwatch_locked(f, live);
-		f->live_count--;
-	}
-	live_free(live);
-}
-
-static struct live *live_find_locked(struct follow *f, const struct stat *st)
-{
-	list_for_each (it, &f->lives) {
-		struct live *live = list_entry(it, struct live, entry);
-
-		if (live->ino == st->st_ino && live->dev == st->st_dev) {
-			live->refs++;
-			return live;
-		}
-	}
-	return NULL;
-}
-
-static struct live *live_of_watch_locked(struct follow *f, int watch)
-{
-	list_for_each (it, &f->lives) {
-		struct live *live = list_entry(it, struct live, entry);
-
-		if (live->watch == watch) {
-			live->refs++;
-			return live;
-		}
-	}
-	return NULL;
-}
-
-static int watch_add(struct follow *f, int fd, bool directory)
-{
-	char path[32];
-	int watch;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	watch = inotify_add_watch(
-		f->inotify, path, directory ? IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF : IN_MODIFY);
-	if (watch < 0)
-		log_warn("cannot watch a followed file: %s; asking once a second instead",
-			strerror(errno));
-	return watch;
-}
-
-/* Lists live unless another request was faster: then that one's is returned. The watch comes
- * before the question, and both before anybody else can see the live. */
-static struct live *live_publish(struct follow *f, struct live *live, const struct stat *st)
-{
-	SCOPED_LOCK(&f->table_lock);
-	struct live *other = live_find_locked(f, st);
-
-	if (other)
-		return other;
-	live->refs = 1;
-	live->listed = true;
-	f->live_count++;
-	list_add_tail(&f->lives, &live->entry);
-	live->watch = watch_add(f, live->fd, live->directory);
-	live_ask(live, true);
-	if (live->view.state != STATE_GROWING)
-		live_unwatch_locked(f, live);
-	else if (!live->directory)
-		/* Ends only: growth comes by inotify, which costs the daemon nothing. A file that
-		 * cannot be polled is asked once a second. */
-		(void)slot_add_locked(f, live->fd, SLOT_LIVE, EPOLLET, live);
-	return live;
-}
-
-int follow_live(struct follow *f, int fd, const struct stat *st, struct live **ret)
-{
-	bool directory = S_ISDIR(st->st_mode);
-	struct live *live, *published;
-	int own;
-
-	pthread_mutex_lock(&f->table_lock);
-	live = live_find_locked(f, st);
-	pthread_mutex_unlock(&f->table_lock);
-	if (live) {
-		*ret = live;
-		return 0;
-	}
-	own = root_reopen(fd, directory ? O_PATH | O_DIRECTORY : O_RDONLY | O_NONBLOCK | O_NOCTTY);
-	if (own < 0)
-		return own;
-	live = live_new(own, st->st_dev, st->st_ino, directory);
-	if (!live)
-		return -ENOMEM;
-	published = live_publish(f, live, st);
-	if (published != live)
-		live_free(live);
-	*ret = published;
-	return 0;
-}
 
 /* -- waking --------------------------------------------------------------------------------- */
 
@@ -297,22 +97,6 @@ static void live_changed(struct follow *f, struct live *live, bool end_too)
 		live_ask(live, end_too);
 	live_settle(f, live);
 	live_put(f, live);
-}
-
-/* References to all lives; the caller puts them. NULL when out of memory. */
-static struct live **lives_get(struct follow *f, unsigned *ret_count)
-{
-	SCOPED_LOCK(&f->table_lock);
-	struct live **all = calloc(f->live_count + 1, sizeof(*all)); /* and the timer */
-
-	*ret_count = 0;
-	if (!all)
-		return NULL;
-	list_for_each (it, &f->lives) {
-		all[*ret_count] = list_entry(it, struct live, entry);
-		all[(*ret_count)++]->refs++;
-	}
-	return all;
 }
 
 static void lives_recheck(struct follow *f)
