@@ -11,7 +11,7 @@ import time
 import pytest
 
 from harness import procs
-from harness.agent import handle_signal
+from harness.agent import handle_signal, raw_open
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
 
@@ -159,7 +159,7 @@ class TestHoldOpen:
         mount, _ = growing
         agent = mount.agent()
         agent.call(handle_signal, signal.SIGUSR1)
-        pending = agent.begin(open_once, mount.path("f")).wait_blocked("openat", "open")
+        pending = agent.begin(raw_open, mount.path("f")).wait_blocked("openat", "open")
         agent.kill(signal.SIGUSR1)
         assert pending.errno() == errno.EINTR
 
@@ -223,13 +223,3 @@ class TestHoldOpen:
         for name in ("tar", "rsync", "delta", "gzip", "curl", "python", "node"):
             with open(f"{out}.{name}", "rb") as f:
                 assert hashlib.sha256(f.read()).digest() == digest.digest(), name
-
-
-def open_once(path):
-    """open(2) without Python's retry after a signal."""
-    import ctypes
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = libc.open(os.fsencode(path), os.O_RDONLY)
-    if fd < 0:
-        raise OSError(ctypes.get_errno(), "open")
-    return fd

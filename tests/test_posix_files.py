@@ -224,8 +224,26 @@ def mappings(d):
         return [*seen, sha256(f.read())]
 
 
+@pytest.mark.modes("on")
 def test_mappings(pair):
     pair.compare(mappings)
+
+
+@pytest.mark.modes("off", "user")
+def test_mappings_without_passthrough(mount):
+    """A complete file maps as anywhere; a growing one cannot be mapped shared, even by its writer."""
+    mount.write_file("f", pattern(20_000))
+    reader = mount.reader("f")
+    for kind in (mmap.MAP_SHARED, mmap.MAP_PRIVATE):
+        assert reader.call(map_whole, kind, mmap.PROT_READ) == pattern(20_000)
+    writer = mount.open("f", os.O_RDWR)
+    both = mmap.PROT_READ | mmap.PROT_WRITE
+    assert writer.errno(map_whole, mmap.MAP_SHARED, both) == errno.ENODEV
+
+
+def map_whole(fd, kind, protection):
+    with mmap.mmap(fd, 0, kind, protection) as m:
+        return m[:]
 
 
 def mapped_after_close(d):
@@ -241,6 +259,7 @@ def mapped_after_close(d):
         return f.read()[100:105], look(path)
 
 
+@pytest.mark.modes("on")
 def test_a_mapping_outlives_its_descriptor(pair):
     pair.compare(mapped_after_close)
 
@@ -265,7 +284,7 @@ def test_several_append_without_overwriting(mount):
 
 
 def privileges_dropped(d):
-    """Set-user-id goes with a write, a truncation or a new owner."""
+    """Set-user-id goes with a write or a truncation."""
     seen = {}
     for name, change in (("write", lambda p: touch(p, os.O_WRONLY, data=b"x")),
                          ("append", lambda p: touch(p, os.O_WRONLY | os.O_APPEND, data=b"x")),
@@ -295,8 +314,17 @@ def make_privileged(d):
 
 
 @pytest.mark.modes("on", "off")
-@pytest.mark.parametrize("who", [{"uid": USER, "gid": USER}, {"uid": 0}], ids=["user", "root"])
-def test_privileges_are_dropped_by_writing(pair, who):
+def test_privileges_are_dropped_by_writing(pair):
+    compare_privileges(pair, {"uid": USER, "gid": USER})
+
+
+@pytest.mark.modes("off")
+def test_root_does_not_drop_privileges(pair):
+    """The kernel's passthrough does: a stated limit."""
+    compare_privileges(pair, {"uid": 0})
+
+
+def compare_privileges(pair, who):
     seen = []
     for d in pair.folders():
         pair.mount.probe.call(make_privileged, d)

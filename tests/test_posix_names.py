@@ -28,7 +28,7 @@ def pair(mount):
 
 
 def callers(pair):
-    return [None] if pair.mount.uid is not None else [None, CALLER]
+    return [None] if pair.mount.mode == "user" else [None, CALLER]
 
 
 def renameat2(old, new, flags):

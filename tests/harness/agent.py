@@ -39,6 +39,16 @@ def raw_read(fd, count):
     return buf.raw[:got]
 
 
+def raw_open(path, flags=os.O_RDONLY):
+    """open(2) once, without Python's retry after a signal."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.open(os.fsencode(path), flags)
+    if fd < 0:
+        err = ctypes.get_errno()
+        raise OSError(err, os.strerror(err))
+    return fd
+
+
 def read_all(fd, count=65536):
     """Read to EOF as a copying program does."""
     parts = []
