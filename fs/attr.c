@@ -21,6 +21,8 @@ void attr_overlay(struct fs *fs, struct inode *i, struct statx *stx)
 	uint64_t declared = RULE_NONE;
 
 	SCOPED_LOCK(&fs->files_lock);
+	if (i->file && stx->stx_size > i->file->hidden_from)
+		stx->stx_size = i->file->hidden_from;
 	if (i->file) {
 		end_check_declared_locked(i->file, stx->stx_size);
 		declared = i->file->declared;

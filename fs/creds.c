@@ -12,7 +12,8 @@
 #include "common/log.h"
 #include "fs/fs.h"
 
-#define WITHOUT_FSETID (UINT64_C(1) << CAP_FSETID)
+/* What keeps set-id bits, and what reaches blocks that are reserved for root. */
+#define NOT_FOR_DATA (UINT64_C(1) << CAP_FSETID | UINT64_C(1) << CAP_SYS_RESOURCE)
 
 /* capset(2) on the calling thread: effective = permitted & ~without, inheritable kept. */
 static void raise_caps(uint64_t without)
@@ -65,7 +66,7 @@ void creds_take_for_data(fuse_req_t req, struct creds *ret)
 	if (!ret->changed)
 		return;
 	ret->groups = take_groups(req);
-	become(req, WITHOUT_FSETID);
+	become(req, NOT_FOR_DATA);
 }
 
 void creds_take_for_backing(fuse_req_t req, struct creds *ret)
@@ -74,7 +75,7 @@ void creds_take_for_backing(fuse_req_t req, struct creds *ret)
 	if (ret->changed || !fs_of(req)->privileged)
 		return;
 	ret->changed = true;
-	raise_caps(WITHOUT_FSETID);
+	raise_caps(NOT_FOR_DATA);
 }
 
 void creds_give_back(struct creds *c)

@@ -33,6 +33,7 @@ int file_get(struct fs *fs, struct inode *inode, struct file **ret)
 		.fd_write = -1,
 		.refs = 1,
 		.declared = RULE_NONE,
+		.hidden_from = RULE_NONE,
 		.wd = -1};
 	pthread_mutex_init(&fresh->setup, NULL);
 	init_io_lock(&fresh->io);
@@ -213,6 +214,7 @@ int file_truncate(struct fs *fs, struct file *f, uint64_t size)
 	struct stat st;
 	int r = 0;
 
+	hold_refuse_pages(fs, f);
 	pthread_rwlock_wrlock(&f->io);
 	if (fstat(f->fd_write, &st) < 0 || ftruncate(f->fd_write, (off_t)size) < 0) {
 		r = -errno;

@@ -52,6 +52,8 @@ struct file {
 	uint64_t declared;           /* RULE_NONE if none */
 	uint64_t end;                /* without passthrough: how far the daemon has written */
 	bool end_cached;             /* invalidate.c */
+	uint64_t hidden_from;        /* invalidate.c; RULE_NONE, or the size to show meanwhile */
+	bool pages_refused; /* no page may be held any more: a change of size would wait for it */
 	struct ranges unwritten;
 	bool preallocated; /* fallocate was used: the store's word on data is not enough */
 	struct list handles;

@@ -137,7 +137,7 @@ void hold_request(struct fs *fs, struct waiter *w)
 
 	fuse_req_interrupt_func(w->req, on_interrupt, w);
 	pthread_mutex_lock(&fs->files_lock);
-	refused = w->interrupted || fs->hold.stopping;
+	refused = w->interrupted || fs->hold.stopping || (w->page && f->pages_refused);
 	copy.interrupted = w->interrupted;
 	wake = may_answer_locked(w, 0);
 	if (!refused) {
@@ -147,7 +147,7 @@ void hold_request(struct fs *fs, struct waiter *w)
 	}
 	pthread_mutex_unlock(&fs->files_lock);
 	if (refused) {
-		finish(fs, w, copy.interrupted ? EINTR : ENOTCONN);
+		finish(fs, w, copy.interrupted ? EINTR : copy.page ? EINVAL : ENOTCONN);
 		return;
 	}
 	if (earliest)
@@ -183,6 +183,36 @@ void hold_wake(struct fs *fs, struct file *f)
 		finish(fs, w, 0);
 	}
 	poll_notify(fs, f);
+}
+
+/* Moves f's waiters for pages to taken. */
+static void take_pages_locked(struct file *f, struct list *taken)
+{
+	list_for_each_safe (it, &f->waiters) {
+		struct waiter *w = list_entry(it, struct waiter, on_file);
+
+		if (!w->page)
+			continue;
+		unlist_locked(w);
+		list_add_tail(taken, &w->on_file);
+	}
+}
+
+void hold_refuse_pages(struct fs *fs, struct file *f)
+{
+	struct list taken;
+
+	list_init(&taken);
+	pthread_mutex_lock(&fs->files_lock);
+	f->pages_refused = true;
+	take_pages_locked(f, &taken);
+	pthread_mutex_unlock(&fs->files_lock);
+	list_for_each_safe (it, &taken) {
+		struct waiter *w = list_entry(it, struct waiter, on_file);
+
+		list_del(&w->on_file);
+		finish(fs, w, EINVAL);
+	}
 }
 
 void hold_answer_interrupted(struct fs *fs)

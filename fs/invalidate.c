@@ -6,7 +6,8 @@
  * passthrough, or sendfile) that comes in between gets the page again as it was, and from then on
  * finds zeros where data is. So when the end of a file was given to the page cache since its last
  * write, the range is dropped once more after the bytes are in the store and before the write is
- * answered.
+ * answered; and until then stat shows the old size (attr.c), for the kernel takes i_size from that
+ * as well.
  *
  * Dropping waits for a page that is being read, that is for a request handler; so handlers do not
  * drop. The reply is queued, and the background thread drops and replies, unless the session ends:
@@ -15,6 +16,7 @@
 #include "fs/invalidate.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "fs/file.h"
 #include "fs/fs.h"
@@ -35,11 +37,30 @@ void invalidate_note_page(struct fs *fs, struct file *f)
 	pthread_mutex_unlock(&fs->files_lock);
 }
 
+void invalidate_begin(struct fs *fs, struct file *f)
+{
+	struct stat st;
+
+	if (fstat(f->fd_write, &st) < 0)
+		return;
+	pthread_mutex_lock(&fs->files_lock);
+	f->hidden_from = (uint64_t)st.st_size;
+	pthread_mutex_unlock(&fs->files_lock);
+}
+
+void invalidate_cancel(struct fs *fs, struct file *f)
+{
+	pthread_mutex_lock(&fs->files_lock);
+	f->hidden_from = RULE_NONE;
+	pthread_mutex_unlock(&fs->files_lock);
+}
+
 static void run(struct fs *fs, const struct job *job, bool drop)
 {
 	if (drop) /* fails when there is nothing to drop */
 		(void)fuse_lowlevel_notify_inval_inode(fs->session, fs_ino(fs, job->file->inode),
 			(off_t)job->offset, (off_t)job->n);
+	invalidate_cancel(fs, job->file);
 	reply_written(job->req, job->n);
 	hold_wake(fs, job->file);
 	file_put(fs, job->file);

@@ -11,6 +11,10 @@
 struct file;
 struct fs;
 
+/* Before a write that may grow f: until it is answered its old size is shown. */
+void invalidate_begin(struct fs *fs, struct file *f);
+/* In place of the answer, when it failed. */
+void invalidate_cancel(struct fs *fs, struct file *f);
 /* Before an answer for the page cache that may end in a page with room behind the file's end. */
 void invalidate_note_page(struct fs *fs, struct file *f);
 /* Answers a write of n bytes at offset, once no page can hold what was there before; wakes. */

@@ -72,6 +72,7 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 	in.state = f->state; /* before the bytes: an end is believed only if it was there first */
 	in.declared = f->declared;
 	in.cut = w->handle->cut;
+	in.page_may_wait &= !f->pages_refused;
 	pthread_mutex_unlock(&fs->files_lock);
 
 	n = w->want;

@@ -88,6 +88,7 @@ static void write_memory(
 		flags |= RWF_SYNC;
 	else if (fi->flags & O_DSYNC)
 		flags |= RWF_DSYNC;
+	invalidate_begin(fs, f);
 	pthread_rwlock_rdlock(&f->io);
 	if (!append)
 		n = writing(fs, f, (uint64_t)offset);
@@ -100,6 +101,7 @@ static void write_memory(
 		written(fs, f, (uint64_t)offset, (uint64_t)n);
 	pthread_rwlock_unlock(&f->io);
 	if (n < 0) {
+		invalidate_cancel(fs, f);
 		reply_error(req, (int)n);
 		return;
 	}
@@ -199,6 +201,7 @@ void write_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off
 	struct file *f = handle_of(fi)->file;
 	int r;
 
+	hold_refuse_pages(fs, f);
 	pthread_rwlock_wrlock(&f->io);
 	r = allocate(req, f, mode, (uint64_t)offset, (uint64_t)(offset + length));
 	pthread_rwlock_unlock(&f->io);
@@ -228,6 +231,8 @@ void write_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_fil
 		reply_error(req, -EINVAL); /* callers fall back to read(2), which waits */
 		return;
 	}
+	hold_refuse_pages(fs, f);
+	invalidate_begin(fs, f);
 	pthread_rwlock_rdlock(&f->io);
 	n = writing(fs, f, (uint64_t)off_out);
 	if (n == 0) {
@@ -240,10 +245,9 @@ void write_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_fil
 		written(fs, f, (uint64_t)off_out, (uint64_t)n);
 	pthread_rwlock_unlock(&f->io);
 	if (n < 0) {
+		invalidate_cancel(fs, f);
 		reply_error(req, (int)n);
 		return;
 	}
-	keep(fs, f);
-	reply_written(req, (size_t)n);
-	wake_and_let_go(fs, f);
+	invalidate_then_reply(req, f, (uint64_t)off_out, (size_t)n);
 }
