@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/xattr.h>
 
 #include "common/cleanup.h"
@@ -49,6 +50,32 @@ int marker_read_at(int dir_fd, const char *name, struct marker *ret)
 	return decoded(text, lgetxattr(path, MARKER_NAME, text, sizeof(text) - 1), ret);
 }
 
+/* Sets the attribute, or with NULL removes it. */
+static int change_now(int fd, const char *text, size_t n)
+{
+	if (text)
+		return fsetxattr(fd, MARKER_NAME, text, n, 0) < 0 ? -errno : 0;
+	return fremovexattr(fd, MARKER_NAME) < 0 && errno != ENODATA ? -errno : 0;
+}
+
+/*
+ * user.* attributes need write permission for the inode, however the descriptor was opened. A
+ * daemon that is not root lends it to a file of its own that has none, such as one made with mode
+ * 0444.
+ */
+static int change(int fd, const char *text, size_t n)
+{
+	int r = change_now(fd, text, n);
+	struct stat st;
+
+	if (r != -EACCES || fstat(fd, &st) < 0 || fchmod(fd, (st.st_mode & 07777) | S_IWUSR) < 0)
+		return r;
+	r = change_now(fd, text, n);
+	if (fchmod(fd, st.st_mode & 07777) < 0)
+		return -errno;
+	return r;
+}
+
 int marker_write(int fd, const struct marker *m)
 {
 	char text[MARKER_REASON_MAX + 64], declared[24] = "-";
@@ -58,10 +85,10 @@ int marker_write(int fd, const struct marker *m)
 		snprintf(declared, sizeof(declared), "%" PRIu64, m->declared);
 	n = snprintf(text, sizeof(text), "%s %s %s", m->aborted ? "aborted" : "growing", declared,
 		m->reason);
-	return fsetxattr(fd, MARKER_NAME, text, (size_t)n, 0) < 0 ? -errno : 0;
+	return change(fd, text, (size_t)n);
 }
 
 int marker_remove(int fd)
 {
-	return fremovexattr(fd, MARKER_NAME) < 0 && errno != ENODATA ? -errno : 0;
+	return change(fd, NULL, 0);
 }

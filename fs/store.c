@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -114,6 +115,20 @@ static int check_fuse(void)
 	return -errno;
 }
 
+/* umount(8) returns a little before the daemon that was there has let go. */
+static int lock_patiently(int fd)
+{
+	const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+	int r;
+
+	for (int tries = 50; (r = flock(fd, LOCK_EX | LOCK_NB)) < 0 && tries > 0; tries--) {
+		if (errno != EWOULDBLOCK)
+			break;
+		(void)nanosleep(&pause, NULL); /* a signal only makes it shorter */
+	}
+	return r;
+}
+
 int store_open(const struct options *o, int *ret_fd)
 {
 	autoclose int fd = -1;
@@ -128,7 +143,7 @@ int store_open(const struct options *o, int *ret_fd)
 		log_error("store %s: %s", o->store, strerror(errno));
 		return -errno;
 	}
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+	if (lock_patiently(fd) < 0) {
 		if (errno == EWOULDBLOCK)
 			log_error("store %s: in use by another rwwfs", o->store);
 		else
