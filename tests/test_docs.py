@@ -159,20 +159,35 @@ def test_rwwctl_commands_are_those_of_the_man_page():
         assert set(re.findall(r"--(\w+)", rest)) == set(re.findall(r"Fl -(\w+)", item)), name
 
 
+def source_of(*names):
+    """C source with literals that go on in the next line made one."""
+    return re.sub(r'"\s*\n\s*"', "", "".join(text_of("fs", name) for name in names))
+
+
+def diagnostics():
+    section = text_of("man", "rwwfs.1").partition(".Sh DIAGNOSTICS")[2].partition(".Sh ")[0]
+    return [line.replace("\\*q", '\\"') for line in re.findall(r"^\.It (.+)$", section, re.M)]
+
+
 def test_diagnostics_are_messages_of_the_program():
     """Each message of the man page stands in the source, up to what differs."""
-    source = "".join(text_of("fs", name) for name in os.listdir(os.path.join(REPO, "fs"))
-                     if name.endswith(".c"))
-    source = re.sub(r'"\s*\n\s*"', "", source)
-    section = text_of("man", "rwwfs.1").partition(".Sh DIAGNOSTICS")[2].partition(".Sh ")[0]
-    said = re.findall(r"^\.It (.+)$", section, re.M)
-    assert len(said) > 15
-    for line in said:
-        line = line.replace("\\*q", '\\"')
-        for part in re.split(r"NAME=VALUE|NAME|PATH|\.\.\.|N s\b|(?<=:) |store|mountpoint", line):
-            part = part.strip(" :()")
-            assert part in source or part.startswith(("No such", "Permission", "option -o", "option allow_other")) \
-                or "passthrough=on" in part, part
+    source = source_of(*(n for n in os.listdir(os.path.join(REPO, "fs")) if n.endswith(".c")))
+    elsewhere = ("option allow_other", "/dev/fuse", "No such", "option -o")  # fusermount3, errno
+    for line in diagnostics():
+        if not line.startswith(elsewhere):
+            for part in re.split(r"NAME=VALUE|NAME|PATH: No.*|PATH|=on|\.\.\.| N s|^store |^mountpoint ", line):
+                assert part.strip(" :()") in source, line
+    assert len(diagnostics()) > 15
+
+
+def test_messages_at_start_are_in_the_man_page():
+    """What options.c and store.c refuse is explained."""
+    told = "\n".join(diagnostics())
+    for text in re.findall(r'log_error\("((?:[^"\\]|\\.)*)"', source_of("options.c", "store.c")):
+        part = max(re.split(r"%\w+", text), key=len)
+        part = {": expected seconds, such as 30 or 0.5": ": expected", ": expected a file name": ": expected",
+                ": expected one of ": ": expected"}.get(part, part)
+        assert part.strip(" :") in told, text
 
 
 # --- form ---------------------------------------------------------------------------------------
