@@ -15,7 +15,7 @@ class Row:
     """One line of the table.
 
     figure  what is compared with the target, as text; value is the same as a number
-    spread  least and greatest of the rounds, "" if there is one only
+    spread  least and greatest of the same figure, taken from each fifth of the run
     target  (">=" or "<=", number), None for a line that only informs
     """
 
@@ -92,9 +92,15 @@ def times(ns):
     return f"{ns:.0f} ns"
 
 
+def fifths(count):
+    """Slices that cut a run into five parts, or into its rounds when it has fewer."""
+    parts = min(5, count)
+    return [slice(k * count // parts, (k + 1) * count // parts) for k in range(parts)]
+
+
 def speed_ratio(name, ours, reference, target, show_one):
     """Times of the same work, pair by pair: how fast we are, the reference being 1."""
-    pairs = [r / o for o, r in zip(ours, reference)]
+    parts = [median(reference[f]) / median(ours[f]) for f in fifths(len(ours))]
     return Row(name, median(reference) / median(ours), ours=show_one(median(ours)),
-               reference=show_one(median(reference)), spread=(min(pairs), max(pairs)),
+               reference=show_one(median(reference)), spread=(min(parts), max(parts)),
                target=target and (">=", target))

@@ -2,8 +2,9 @@
 """Where a run happens: folders, mounts, helper programs, and their end.
 
 Everything lies below one temporary folder, so that the store, the reference and the mount share a
-filesystem. Root works in a mount namespace of its own. Whatever happens, close() ends the processes
-that were started here, by their ids, unmounts and removes.
+filesystem: unless another is asked for, a fresh ext4 in an image in memory, where no disk and no
+neighbour's fsync is measured. Root works in a mount namespace of its own. Whatever happens, close()
+ends the processes that were started here, by their ids, unmounts and removes.
 """
 import contextlib
 import os
@@ -68,6 +69,11 @@ def wait_until(condition, what, seconds):
         if time.monotonic() > deadline:
             raise Failed(f"waited {seconds} s for {what}")
         time.sleep(0.005)
+
+
+def available_memory():
+    with open("/proc/meminfo") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("MemAvailable:")) << 10
 
 
 def drop_caches():
@@ -154,10 +160,30 @@ class Daemon:
 class Place:
     def __init__(self, args):
         self.args = args
-        self.root = tempfile.mkdtemp(prefix="rww-bench.", dir=args.dir)
+        self.base = self.root = tempfile.mkdtemp(prefix="rww-bench.", dir=args.dir)
         self.children, self.daemons, self.others = [], [], []
         self.programs = {}
         self.serial = 0
+        self.kind = "ext4 in memory" if not args.dir and self._mount_image() else args.dir or "TMPDIR"
+
+    def _mount_image(self):
+        """Makes self.root a filesystem of its own; False where that cannot be had."""
+        memory, image, root = (os.path.join(self.base, n) for n in ("memory", "memory/image", "ext4"))
+        if not is_root() or not shutil.which("mkfs.ext4") or available_memory() < 6 << 30:
+            return False
+        os.mkdir(memory)
+        os.mkdir(root)
+        for path, command in (
+                (memory, ["mount", "-t", "tmpfs", "-o", "size=2g", "tmpfs", memory]),
+                (None, ["truncate", "-s", "2G", image]),
+                (None, ["mkfs.ext4", "-q", "-F", "-N", "200000", image]),
+                (root, ["mount", "-o", "loop,noinit_itable", image, root])):
+            if subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode:
+                return False
+            if path:
+                self.others.insert(0, path)
+        self.root = root
+        return True
 
     # -- processes
 
@@ -238,9 +264,10 @@ class Place:
     def tmpfs(self, options):
         if not is_root():
             raise Unavailable("needs root to mount a tmpfs")
-        path = self.folder("tmpfs")
+        path = os.path.join(self.base, "tmpfs")
+        os.makedirs(path, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=True)
-        self.others.append(path)
+        self.others.insert(0, path)
         try:
             yield path
         finally:
@@ -272,8 +299,8 @@ class Place:
         for child in self.children:
             child.wait()
         for path in self.others:
-            subprocess.run(["umount", "-l", path], check=False)
-        shutil.rmtree(self.root, ignore_errors=True)
+            subprocess.run(["umount", "-d" if path == self.root else "-l", path], check=False)
+        shutil.rmtree(self.base, ignore_errors=True)
 
 
 class Helper:

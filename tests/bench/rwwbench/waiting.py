@@ -4,7 +4,7 @@ import os
 import threading
 import time
 
-from .figures import Row, percentile, times
+from .figures import Row, fifths, percentile, times
 from .place import Failed, wait_until
 
 
@@ -20,10 +20,7 @@ def latency(place, quick):
 
 
 def _latency_row(name, mount, store, share, target):
-    parts, size = [], len(mount) // 5
-    for k in range(5):
-        part = slice(k * size, (k + 1) * size)
-        parts.append(percentile(mount[part], share) / percentile(store[part], share))
+    parts = [percentile(mount[f], share) / percentile(store[f], share) for f in fifths(len(mount))]
     ours, reference = percentile(mount, share), percentile(store, share)
     return Row(name, ours / reference, "×", times(ours), times(reference),
                (min(parts), max(parts)), ("<=", target))
