@@ -68,8 +68,8 @@ class Shell:
 
     def run(self, command, timeout=20):
         """What the command prints, and what those in the background print meanwhile."""
-        # A person needs longer for the next one. After umount(8) the daemon takes a moment to end.
-        pause = "sleep 0.3" if command.endswith("&") or command.startswith("umount") else ""
+        # A person needs longer for the next one.
+        pause = "sleep 0.3" if command.endswith("&") else ""
         self.process.stdin.write(f"{command}\n{pause}\nprintf '%s' '{self.MARK}'\n".encode())
         self.process.stdin.flush()
         deadline = time.monotonic() + procs.seconds(timeout)
