@@ -16,7 +16,8 @@
 #include "httpd/text.h"
 
 #define SMALL     32768 /* header and body in one send beat sendfile up to about here */
-#define BLOCK     65536
+#define BLOCK     32768
+#define NO_BLOCK  16  /* chunks are read into the connection's own buffer */
 #define DRAIN_MS  20  /* between looks at the socket before a reset */
 #define DRAIN_MAX 500 /* looks: ten seconds */
 
@@ -301,7 +302,8 @@ struct MHD_Response *body_of_live(
 	b->end = b->has_length ? first + length : last == UINT64_MAX ? last : last + 1;
 	rq->body_bytes = b->has_length ? length : 0;
 	atomic_fetch_add(&rq->server->metrics.follows, 1);
-	r = MHD_create_response_from_callback(length, BLOCK, live_read, b, free);
+	r = MHD_create_response_from_callback(length,
+		b->has_length || is_close_delimited(b) ? BLOCK : NO_BLOCK, live_read, b, free);
 	if (!r)
 		free(b);
 	return r;

@@ -45,6 +45,7 @@ static void serve(struct server *s, const sigset_t *signals)
 		else if (signal > 0)
 			return;
 		clients_reap(&s->clients, clock_ms(), false);
+		server_tidy(s);
 	}
 }
 

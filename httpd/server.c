@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +18,11 @@
 #include "httpd/notify.h"
 #include "httpd/request.h"
 
-#define POOL_SIZE 32768 /* header and chunk buffer of a connection */
-#define PEM_MAX   1048576
+#define PEM_MAX 1048576
+#define CROWD   256 /* connections whose memory is worth giving back */
+/* Header and chunk buffer of a connection. libmicrohttpd touches half of it for every connection
+ * and all of it for each further request, so it is what an idle follower costs. */
+#define POOL_SIZE (24 * 1024)
 
 /* -- opening ---------------------------------------------------------------------------------- */
 
@@ -318,6 +322,19 @@ void server_reload(struct server *s)
 		auth_free(old);
 	}
 	notify("READY=1");
+}
+
+/* After a crowd has left, its memory goes back to the system. */
+void server_tidy(struct server *s)
+{
+	unsigned now = clients_count(&s->clients);
+
+	if (s->crowd >= CROWD && now < s->crowd / 2) {
+		(void)malloc_trim(0); /* whether there was anything */
+		s->crowd = now;
+	}
+	if (now > s->crowd)
+		s->crowd = now;
 }
 
 void server_gauges(struct server *s, struct metrics_gauges *ret)

@@ -43,6 +43,7 @@ struct server {
 	struct MHD_Daemon *daemons[LISTEN_MAX];
 	struct MHD_Daemon *metrics_daemon;
 	char *cert, *key; /* PEM */
+	unsigned crowd;   /* most connections since memory was given back; main's thread */
 };
 
 /* Opens everything, privileges still whole: root, sockets, logs, certificates, credentials.
@@ -57,6 +58,9 @@ void server_close(struct server *s);
 
 /* SIGHUP: reopens the log, reads credentials again; what fails stays as it was. */
 void server_reload(struct server *s);
+
+/* Every now and then, from main's thread. */
+void server_tidy(struct server *s);
 
 void server_gauges(struct server *s, struct metrics_gauges *ret);
 
