@@ -2,6 +2,7 @@
 #include "fs/end.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -77,6 +78,12 @@ void end_recall(struct fs *fs, struct inode *i, int dir_fd, const char *name)
 	i->end_known = true;
 	if (r == 0)
 		believe_locked(fs, i, &m);
+}
+
+void end_is_new(struct fs *fs, struct inode *i)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	i->end_known = true;
 }
 
 void end_recall_open(struct fs *fs, struct file *f)
@@ -179,23 +186,36 @@ void end_writer_comes(struct fs *fs, struct file *f)
 	forget_locked(f->inode);
 }
 
+/* Reads /proc/PID/what; false when it cannot be had. */
+static bool read_proc(pid_t pid, const char *what, char *buf, size_t size)
+{
+	char path[32];
+	autoclose int fd = -1;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, what);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, buf, size - 1);
+	if (n <= 0)
+		return false;
+	buf[n] = '\0';
+	return true;
+}
+
 /* What /proc says of a process that is closing its descriptors; proc_pid_stat(5). */
 static bool is_failing(struct fs *fs, pid_t pid, char reason[MARKER_REASON_MAX])
 {
 	enum { FLAGS = 9, EXIT_CODE = 52, PF_EXITING = 4 };
-	char path[32], text[1024], *rest, *comm;
+	char text[1024], *rest, *comm;
 	unsigned long flags = 0;
 	int status = 0, sig;
-	FILE *stat;
-	size_t n;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	stat = fopen(path, "re");
-	if (!stat)
+	/* A process that exits has no memory left when it closes; "statm" is the cheaper question.
+	 */
+	if (!read_proc(pid, "statm", text, sizeof(text)) || strncmp(text, "0 ", 2) != 0)
 		return false;
-	n = fread(text, 1, sizeof(text) - 1, stat);
-	fclose(stat);
-	text[n] = '\0';
+	if (!read_proc(pid, "stat", text, sizeof(text)))
+		return false;
 	comm = strchr(text, '(');
 	rest = strrchr(text, ')');
 	if (!comm || !rest)

@@ -34,6 +34,8 @@ struct aborted {
 void end_recall(struct fs *fs, struct inode *i, int dir_fd, const char *name);
 /* The same when it is opened, for the state of f. Setup lock held. */
 void end_recall_open(struct fs *fs, struct file *f);
+/* i has just been made: there is nothing to learn. */
+void end_is_new(struct fs *fs, struct inode *i);
 /* Called when the inode is freed. */
 void end_forget(void *fs, struct inode *i);
 

@@ -61,6 +61,14 @@ int file_get(struct fs *fs, struct inode *inode, struct file **ret)
 	return 0;
 }
 
+struct file *file_if_open(struct fs *fs, struct inode *inode)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	if (!inode->file || file_fd(inode->file) < 0)
+		return NULL;
+	return file_ref_locked(inode->file);
+}
+
 struct file *file_ref_locked(struct file *f)
 {
 	f->refs++;

@@ -85,6 +85,8 @@ struct handle {
 
 /* The inode's open file, made if there is none. -ENOMEM. */
 int file_get(struct fs *fs, struct inode *inode, struct file **ret);
+/* The inode's open file if it has a descriptor by now; to be put. NULL otherwise. */
+struct file *file_if_open(struct fs *fs, struct inode *inode);
 /* Adds a reference to a file the caller knows to be alive; files lock held. */
 struct file *file_ref_locked(struct file *f);
 void file_put(struct fs *fs, struct file *f);

@@ -252,6 +252,7 @@ static void open_new(
 	struct file *f;
 	int r = file_get(fs, i, &f);
 
+	end_is_new(fs, i);
 	if (r < 0) {
 		(void)close(fd); /* nothing was written yet */
 	} else {

@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "fs/creds.h"
+#include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/reply.h"
 #include "fs/state.h"
@@ -42,6 +43,7 @@ void xattr_get(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	struct fs *fs = fs_of(req);
 	autofree char *value = NULL;
+	struct file *f;
 	autoclose int fd = -1;
 	char path[32];
 	int r;
@@ -54,14 +56,20 @@ void xattr_get(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 		state_get(req, fs_inode(fs, ino), name, size);
 		return;
 	}
-	r = path_of(fs, ino, &fd, path);
+	f = file_if_open(fs, fs_inode(fs, ino));
+	r = f ? 0 : path_of(fs, ino, &fd, path);
 	value = size ? malloc(size) : NULL;
 	if (r == 0 && size && !value)
 		r = -ENOMEM;
 	if (r < 0)
 		reply_error(req, r);
 	else
-		reply_value(req, value, getxattr(path, name, value, size), size);
+		reply_value(req, value,
+			f ? fgetxattr(file_fd(f), name, value, size)
+			  : getxattr(path, name, value, size),
+			size);
+	if (f)
+		file_put(fs, f);
 }
 
 /* Whether the caller is to see this name; trusted.* is for CAP_SYS_ADMIN, xattr(7). */
