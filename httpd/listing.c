@@ -103,6 +103,7 @@ static int compare(const void *a, const void *b)
 static int gather(const struct request *rq, DIR *dir, struct listing *l)
 {
 	struct dirent *d;
+	int r;
 
 	while (errno = 0, (d = readdir(dir))) {
 		struct listing_entry e = {0};
@@ -115,8 +116,10 @@ static int gather(const struct request *rq, DIR *dir, struct listing *l)
 		if (!entry_fill(rq, dirfd(dir), &e) || entry_add(l, &e) < 0)
 			free(e.name);
 	}
-	qsort(l->entries, l->count, sizeof(*l->entries), compare);
-	return -errno;
+	r = -errno;
+	if (l->count)
+		qsort(l->entries, l->count, sizeof(*l->entries), compare);
+	return r;
 }
 
 static void listing_free(struct listing *l)

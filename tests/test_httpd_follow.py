@@ -328,6 +328,28 @@ def test_a_declared_file_that_ends_short_is_cut(growing):
     assert response.cut()[1] == b""
 
 
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_following_over_tls(serve, mount, tmp_path, version):
+    web = serve(mount.mnt, *server.certificate(tmp_path), identity=mount.identity())
+    for ending in ("close", "abort"):
+        writer = mount.writer(ending)
+        writer.write(b"begin")
+        response = web.request(f"/{ending}", version=version)
+        assert response.exactly(5) == b"begin"
+        web.wait_held(1)
+        writer.write(b"more")
+        assert response.exactly(4) == b"more"
+        web.wait_held(1)
+        if ending == "close":
+            writer.close()
+            assert response.rest() == b""
+        else:
+            abort(mount, ending)
+            with pytest.raises((server.Cut, OSError)):
+                response.rest()
+
+
 # -- waiting for a name
 
 def test_prefer_wait_waits_for_a_name(mount, web):
@@ -428,6 +450,22 @@ def test_drain_ends_with_a_cut(serve, mount):
     assert held.is_closed()
     assert web.wait() == 0
     writer.close()
+
+
+def test_a_mount_that_goes_away(serve, make_mount):
+    mount = make_mount("off")
+    web = serve(mount.mnt)
+    web.allow_log("lost a growing file|Transport endpoint is not connected")
+    writer = mount.writer("f.txt")
+    writer.write(b"begin")
+    response = web.request("/f.txt")
+    assert response.exactly(5) == b"begin"
+    web.wait_held(1)
+    mount.failed = True  # it is not to be judged
+    procs.kill(mount.pid)
+    assert response.cut() == ("closed", b"")
+    assert web.request("/f.txt").status == 503
+    assert web.request("/").status == 503
 
 
 # -- listings

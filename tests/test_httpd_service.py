@@ -119,12 +119,7 @@ def test_broken_credentials_are_refused_at_start(site, folder):
 
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pem")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                    "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{folder}/key", "-out",
-                    f"{folder}/cert", "-days", "2", "-subj", "/CN=localhost", "-addext",
-                    "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
-    return f"--cert={folder}/cert", f"--key={folder}/key"
+    return server.certificate(tmp_path_factory.mktemp("pem"))
 
 
 def test_tls(serve, site, pem):

@@ -246,3 +246,21 @@ def test_curl_uploads(plain, tmp_path):
         assert done.returncode == 0, (extra, done.stderr)
         assert (path / "f").read_bytes() == data
         (path / "f").unlink()
+
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("kind, name", [("hls", "s.m3u8"), ("dash", "s.mpd")])
+def test_ffmpeg_ingest(mount, web, kind, name):
+    """ffmpeg pushes segments and playlists over each other; another one plays the result."""
+    assert web.request("/live", "MKCOL").status == 201
+    push = ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=10",
+            "-t", "3", "-c:v", "mpeg2video" if kind == "hls" else "mpeg4", "-g", "10", "-f", kind]
+    push += ["-hls_time", "1", "-hls_list_size", "0"] if kind == "hls" else ["-seg_duration", "1"]
+    done = subprocess.run([*push, "-method", "PUT", web.url(f"/live/{name}")], timeout=60,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    probe = subprocess.run(["ffprobe", "-loglevel", "error", "-show_entries", "format=duration", "-of",
+                            "csv=p=0", web.url(f"/live/{name}")], timeout=60, capture_output=True,
+                           text=True)
+    assert float(probe.stdout.split()[0]) == pytest.approx(3, abs=0.2), probe.stderr
+    assert not [n for n in os.listdir(mount.stored("live")) if n.startswith(".")]

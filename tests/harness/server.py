@@ -113,7 +113,7 @@ class Client:
         if tls:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            self.socket = context.wrap_socket(self.socket)
+            self.socket = context.wrap_socket(self.socket, suppress_ragged_eofs=False)
         self.buffer = b""
 
     def send(self, data):
@@ -342,6 +342,16 @@ class Server:
         if self.testimony in procs.witnesses:
             procs.witnesses.remove(self.testimony)
         subprocess.run(["rm", "-rf", self.run], check=True)
+
+
+def certificate(folder):
+    """Options for TLS, with a certificate of 127.0.0.1 made in folder."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{folder}/key", "-out",
+                    f"{folder}/cert", "-days", "2", "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    os.chmod(f"{folder}/key", 0o644)
+    return f"--cert={folder}/cert", f"--key={folder}/key"
 
 
 @contextlib.contextmanager
