@@ -18,7 +18,7 @@ static void cell_name(const struct request *rq, const struct listing_entry *e, s
 	text_html(t, e->name);
 	text_put(t, e->directory ? "/</a>" : "</a>");
 	if (kind != VIEW_NONE) {
-		text_put(t, " <a class=\"state\" href=\"./");
+		text_put(t, " <a class=\"view\" href=\"./");
 		page_url(t, e->name);
 		text_printf(t, "?view\">%s</a>", kind == VIEW_TEXT ? "follow" : "play");
 	}

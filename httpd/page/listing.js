@@ -10,7 +10,7 @@
   };
   const row = name => [...body.rows].find(r => r.dataset.name === name);
   const show = (r, e) => {
-    const state = r.querySelector(".state"), size = r.querySelector(".size");
+    const state = r.querySelector("span.state"), size = r.querySelector(".size");
     size.textContent = e.declared === undefined ? bytes(e.size)
       : bytes(e.size) + " of " + bytes(e.declared);
     size.title = e.size + " bytes";
