@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: MIT
+"""What the store remembers when the daemon dies."""
+import errno
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from harness import mount as mounts
+from harness import sandbox
+from harness.agent import write_file
+from harness.data import pattern
+from harness.tools import Image, run
+
+pytestmark = [pytest.mark.sysfuse]
+
+
+def crash(mount):
+    """The daemon and everybody on its mount die at once."""
+    mount.kill(signal.SIGKILL)
+    assert mount.wait() == -signal.SIGKILL
+    mount.end_users()
+    mounts.rescue(mount.mnt)
+
+
+def bytes_and_end(fd, size):
+    """Everything up to size, and how the file ends there."""
+    got = b""
+    while len(got) < size:
+        part = os.read(fd, size - len(got))
+        if not part:
+            return got, "early end"
+        got += part
+    try:
+        return got, "end" if os.read(fd, 100) == b"" else "more"
+    except OSError as e:
+        return got, errno.errorcode[e.errno]
+
+
+def how_it_reads(mount, name):
+    size = mount.stat(name).st_size
+    return mount.reader(name, agent=mount.probe).call(bytes_and_end, size)
+
+
+def test_a_growing_file_is_aborted_after_a_crash(mount, mode, make_mount):
+    mount.write_file("complete", b"complete")
+    growing = mount.writer("growing")
+    growing.write(pattern(10_000))
+    empty = mount.writer("empty")
+    mount.write_file("again", b"hello")
+    again = mount.open("again", os.O_WRONLY | os.O_APPEND)
+    again.write(b"!")
+    mount.write_file("untouched", b"hello")
+    mount.open("untouched", os.O_RDWR)
+    renamed = mount.writer("old")
+    renamed.write(b"renamed")
+    mount.probe.call(os.rename, mount.path("old"), mount.path("renamed"))
+    assert empty.fd and again.fd
+    crash(mount)
+    second = make_mount(mode, store=mount.store)
+    states = {n: second.xattr(n, "state") for n in os.listdir(second.store)}
+    assert states.pop("untouched") in ("complete", "aborted")
+    assert states == {"complete": "complete", "growing": "aborted", "empty": "aborted",
+                      "again": "aborted", "renamed": "aborted"}
+    assert how_it_reads(second, "growing") == (pattern(10_000), "EIO")
+    assert how_it_reads(second, "again") == (b"hello!", "EIO")
+    assert how_it_reads(second, "complete") == (b"complete", "end")
+    assert second.xattr("growing", "reason")
+    fixed = second.open("growing", os.O_WRONLY | os.O_APPEND)
+    fixed.write(b"end")
+    fixed.close()
+    second.wait_state("growing", "complete")
+    second.end_users()
+    second.unmount()
+    assert second.wait() == 0
+    third = make_mount(mode, store=mount.store)
+    assert third.xattr("growing", "state") == "complete"
+    assert third.xattr("again", "state") == "aborted"
+
+
+def test_an_abort_survives_a_proper_unmount(mount, mode, make_mount):
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    writer.agent.kill()
+    mount.wait_state("f", "aborted")
+    mount.end_users()
+    mount.unmount()
+    assert mount.wait() == 0
+    second = make_mount(mode, store=mount.store)
+    assert how_it_reads(second, "f") == (b"hello", "EIO")
+
+
+def produce_files(folder, seed):
+    """Files opened, written, closed, until the mount is gone; each step is journalled before it."""
+    rng = random.Random(seed)
+    journal = os.open(os.path.join(folder, f"journal.{seed}"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    mnt = os.path.join(folder, "mnt")
+    for i in range(100_000):
+        path = os.path.join(mnt, f"{seed}.{i}")
+        os.write(journal, b"open %d\n" % i)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        os.write(journal, b"opened %d\n" % i)
+        for _ in range(rng.randrange(4)):
+            os.write(fd, b"x" * rng.randrange(1, 5000))
+        os.write(journal, b"closing %d\n" % i)
+        os.close(fd)
+        if os.getxattr(path, "user.rww.state") == b"complete":
+            os.write(journal, b"complete %d\n" % i)
+
+
+@pytest.mark.modes("on", "off")
+def test_killed_at_random_instants(mode, make_mount):
+    """No file that was growing reads as complete, none that was complete as aborted."""
+    seed = int.from_bytes(os.urandom(4), "little")
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    for round_ in range(6):
+        mount = make_mount(mode)
+        for i in range(2):
+            mount.agent().begin(produce_files, mount.base, rng.randrange(10**6) * 2 + i)
+        time.sleep(rng.random() * 0.15 + 0.02)  # the random instant
+        crash(mount)
+        second = make_mount(mode, store=mount.store)
+        told = {}
+        for name in os.listdir(mount.base):
+            if name.startswith("journal."):
+                with open(os.path.join(mount.base, name)) as f:
+                    for line in f:
+                        step, number = line.split()
+                        told[f"{name[8:]}.{number}"] = step
+        assert told
+        for name, step in told.items():
+            if not os.path.exists(second.stored(name)):
+                assert step == "open", f"round {round_}: {name} is gone"
+                continue
+            state = second.xattr(name, "state")
+            if step == "complete":
+                assert state == "complete", f"round {round_}: {name}"
+            elif step == "opened":
+                assert state == "aborted", f"round {round_}: {name} was growing"
+        second.stop()
+
+
+@pytest.mark.modes("on", "off")
+def test_a_store_without_user_xattrs(mode, base, make_mount):
+    """Works, with one warning."""
+    path = os.path.join(base, f"ramfs-{mode}")
+    os.mkdir(path)
+    sandbox.mount("ramfs", path, "ramfs", 0, "mode=755")
+    try:
+        mount = make_mount(mode, store=path)
+        mount.allow_log(r"xattr|marker")
+        for i in range(3):
+            mount.write_file(f"f{i}", b"hello")
+        writer = mount.writer("f")
+        writer.write(b"hello")
+        reader = mount.reader("f")
+        assert reader.read() == b"hello"
+        held = reader.begin_read().wait_held()
+        writer.agent.kill()
+        assert held.errno() == errno.EIO
+        mount.wait_state("f", "aborted")
+        assert len([x for x in mount.log().splitlines() if mount.allowed[0].search(x)]) == 1
+        mount.stop()
+    finally:
+        sandbox.umount(path, sandbox.MNT_DETACH)
+
+
+@pytest.mark.modes("on", "off")
+def test_power_loss(mode, base, make_mount):
+    """sync=complete: snapshots of the disk, taken while it is mounted, tell the truth too."""
+    disk = Image(base, "ext4", 24 << 20, mkfs=("-q",))
+    snapshots = []
+    try:
+        mount = make_mount(mode, "sync=complete", store=disk.path)
+        complete = {}
+        for i in range(6):
+            growing = mount.writer(f"growing{i}")
+            growing.write(pattern(50_000 + i))
+            run(["sync", "-f", disk.path]) if i % 2 else None
+            mount.write_file(f"f{i}", pattern(30_000 + i))
+            complete[f"f{i}"] = pattern(30_000 + i)
+            snapshot = os.path.join(disk.folder, f"snapshot{i}")
+            run(["cp", "--sparse=always", disk.file, snapshot])
+            snapshots.append((snapshot, dict(complete), [f"growing{j}" for j in range(i + 1)]))
+        mount.stop()
+        for snapshot, ended, unended in snapshots:
+            place = snapshot + ".fs"
+            os.mkdir(place)
+            run(["mount", "-t", "ext4", "-o", "loop", snapshot, place])
+            after = make_mount(mode, store=place)
+            for name, data in ended.items():
+                assert how_it_reads(after, name) == (data, "end"), name
+            for name in unended:
+                if os.path.exists(os.path.join(place, name)):
+                    assert after.xattr(name, "state") == "aborted"
+            after.stop()
+            sandbox.umount(place)
+    finally:
+        disk.end()
+
+
+def test_behind_the_mounts_back(mount):
+    """Files written in the store: no crash, no hang; a marker put there by hand is believed."""
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    with open(mount.stored("f"), "ab") as f:
+        f.write(b" from behind")
+    writer.call(os.lseek, 0, os.SEEK_END)
+    writer.write(b"!")
+    with open(mount.stored("g"), "wb") as f:
+        f.write(b"x" * 100_000)
+    os.chmod(mount.stored("g"), 0o644)
+    os.truncate(mount.stored("f"), 3)
+    os.unlink(mount.stored("f"))
+    writer.close()
+    assert mount.reader("g").read_all() == b"x" * 100_000
+    mount.probe.call(write_file, mount.path("h"), b"ok")

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""A declared size is a promise: a read below it is held or fails, it is never short."""
+import errno
+import mmap
+import os
+import subprocess
+
+import pytest
+
+from harness import procs
+from harness.data import pattern
+from harness.sidebyside import USER
+from harness.tools import file_sha256, produce, sha256
+
+pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
+
+SIZE = 100_000
+DATA = pattern(SIZE)
+
+
+def declare(mount, size, name="f", agent=None):
+    return (agent or mount.probe).errno(os.setxattr, mount.path(name), "user.rww.size",
+                                        str(size).encode())
+
+
+@pytest.fixture
+def declared(mount):
+    """(mount, writer) of a file of which a part is written and the size declared."""
+    writer = mount.writer("f")
+    writer.write(DATA[:1000])
+    assert declare(mount, SIZE) == 0
+    return mount, writer
+
+
+def read_exactly(fd, size):
+    got = b""
+    while len(got) < size:
+        part = os.read(fd, size - len(got))
+        if not part:
+            break
+        got += part
+    return got
+
+
+def test_st_size_is_the_promise(declared):
+    mount, writer = declared
+    reader = mount.reader("f")
+    for size in (mount.stat("f").st_size, reader.stat().st_size, reader.seek(0, os.SEEK_END)):
+        assert size == SIZE
+    assert mount.xattr("f", "size") == str(SIZE)
+    assert mount.xattr("f", "edge") == "1000"
+    assert os.path.getsize(mount.stored("f")) == 1000, "it is kept beside the file"
+    writer.write(DATA[1000:2000])
+    assert mount.stat("f").st_size == SIZE
+    assert mount.xattr("f", "edge") == "2000"
+
+
+@pytest.mark.parametrize("flags", [0, os.O_NONBLOCK], ids=["blocking", "nonblocking"])
+def test_reads_below_it_are_held(declared, flags):
+    mount, writer = declared
+    reader = mount.reader("f", flags)
+    assert reader.read(1000) == DATA[:1000]
+    held = reader.begin_read().wait_held()
+    writer.write(DATA[1000:])
+    got = held.result()
+    got += reader.call(read_exactly, SIZE - 1000 - len(got))
+    assert got == DATA[1000:]
+    writer.close()
+    mount.wait_state("f", "complete")
+    assert reader.read() == b""
+    assert mount.stat("f").st_size == SIZE
+
+
+@pytest.mark.parametrize("flags", [0, os.O_NONBLOCK], ids=["blocking", "nonblocking"])
+def test_a_short_close_aborts(declared, flags):
+    mount, writer = declared
+    reader = mount.reader("f", flags)
+    assert reader.read(1000) == DATA[:1000]
+    held = reader.begin_read().wait_held()
+    writer.close()
+    assert held.errno() == errno.EIO
+    mount.wait_state("f", "aborted")
+    assert mount.xattr("f", "reason")
+    late = mount.reader("f")
+    assert late.read(1000) == DATA[:1000]
+    assert late.errno(os.read, 100) == errno.EIO
+
+
+def test_declared_before_the_first_byte(mount):
+    writer = mount.writer("f")
+    assert declare(mount, SIZE) == 0
+    pending = mount.agent().begin(copy_of, mount.path("f"))
+    for offset in range(0, SIZE, 7919):
+        writer.write(DATA[offset:offset + 7919])
+    writer.close()
+    assert pending.result() == DATA
+
+
+def copy_of(path):
+    fd = os.open(path, os.O_RDONLY)
+    size = os.fstat(fd).st_size
+    return read_exactly(fd, size)
+
+
+def test_writing_more_withdraws_it(declared):
+    mount, writer = declared
+    reader = mount.reader("f")
+    writer.write(DATA[1000:] + b"more")
+    procs.wait_until(lambda: mount.stat("f").st_size == SIZE + 4, "the true size")
+    assert reader.call(read_exactly, SIZE + 4) == DATA + b"more"
+    assert mount.probe.errno(os.getxattr, mount.path("f"), "user.rww.size") == errno.ENODATA
+    held = reader.begin_read().wait_held()
+    writer.close()
+    assert held.result() == b""
+    mount.wait_state("f", "complete")
+
+
+def test_programs_that_trust_st_size_get_everything(mount):
+    """The ones that a growing file would cheat, on an ordinary mount."""
+    writer = mount.writer("f")
+    writer.write(DATA[:1000])
+    assert declare(mount, SIZE) == 0
+    out, source = os.path.join(mount.run, "out"), mount.path("f")
+    commands = {"tar": f"tar -C {mount.mnt} -cf - f | tar -xOf - > {out}.tar",
+                "rsync": f"rsync --whole-file {source} {out}.rsync",
+                "gzip": f"gzip -c {source} | gzip -dc > {out}.gzip",
+                "curl": f"curl -sS -o {out}.curl file://{source}",
+                "cp": f"cp {source} {out}.cp", "cat": f"cat {source} > {out}.cat",
+                "tail": f"tail -c 10 {source} > {out}.tail"}
+    programs = {n: mount.popen(["sh", "-c", c], stderr=subprocess.PIPE) for n, c in commands.items()}
+    produce(writer, DATA[1000:], 0.5)
+    writer.close()
+    for name, program in programs.items():
+        _, err = program.communicate(timeout=procs.seconds(20))
+        if name == "tar":  # it says that the mtime moved, and it did
+            assert err in (b"", b"tar: f: file changed as we read it\n"), err
+        else:
+            assert program.returncode == 0 and not err, f"{name}: {err}"
+        expected = DATA[-10:] if name == "tail" else DATA
+        assert file_sha256(f"{out}.{name}") == sha256(expected), name
+
+
+def sendfile_all(path):
+    fd = os.open(path, os.O_RDONLY)
+    out = os.memfd_create("out")
+    done, size = 0, os.fstat(fd).st_size
+    while done < size:
+        sent = os.sendfile(out, fd, done, size - done)
+        if not sent:
+            break
+        done += sent
+    return os.pread(out, size, 0)
+
+
+@pytest.mark.modes("on")
+def test_sendfile_waits_for_whole_pages(declared):
+    mount, writer = declared
+    pending = mount.agent().begin(sendfile_all, mount.path("f"))
+    for offset in range(1000, SIZE, 7919):
+        writer.write(DATA[offset:offset + 7919])
+    writer.close()
+    assert pending.result() == DATA
+
+
+@pytest.mark.modes("off", "user")
+def test_sendfile_is_refused(declared):
+    mount, _ = declared
+    assert mount.agent().errno(sendfile_all, mount.path("f")) == errno.EINVAL
+    reader = mount.reader("f")
+    assert reader.errno(map_shared, 1000) == errno.ENODEV
+
+
+def map_shared(fd, length):
+    with mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ) as m:
+        return m[:]
+
+
+@pytest.mark.parametrize("size, err", [
+    ("999", errno.ERANGE), ("0", errno.ERANGE), (str(2**63), errno.EFBIG), ("99999999999999999999999", errno.EFBIG),
+    ("-1", errno.EINVAL), ("many", errno.EINVAL), ("", errno.EINVAL), ("2000 ", errno.EINVAL), ("1e6", errno.EINVAL),
+    ("0x1000", errno.EINVAL)])
+def test_nonsense_is_refused(mount, size, err):
+    writer = mount.writer("f")
+    writer.write(DATA[:1000])
+    assert declare(mount, size) == err
+    assert mount.stat("f").st_size == 1000
+    writer.close()
+    mount.wait_state("f", "complete")
+
+
+def test_only_growing_files_take_one(mount):
+    mount.write_file("f", b"hello")
+    assert declare(mount, 100) == errno.EPERM
+    assert mount.stat("f").st_size == 5
+    mount.probe.call(os.mkdir, mount.path("d"))
+    assert declare(mount, 100, "d") == errno.EOPNOTSUPP
+
+
+@pytest.mark.modes("on", "off")
+def test_only_who_may_write_declares(mount):
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    assert declare(mount, 100, agent=mount.agent(uid=USER)) in (errno.EACCES, errno.EPERM)
+    assert mount.stat("f").st_size == 5
+
+
+def test_declared_again(declared):
+    """A better guess replaces the promise; what is written is all there then."""
+    mount, writer = declared
+    reader = mount.reader("f")
+    reader.read(1000)
+    held = reader.begin_read().wait_held()
+    assert declare(mount, 2 * SIZE) == 0
+    assert mount.stat("f").st_size == 2 * SIZE
+    held.stays_held()
+    assert declare(mount, 1000) == 0
+    assert mount.stat("f").st_size == 1000
+    writer.close()
+    assert held.result() == b""
+    mount.wait_state("f", "complete")

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: MIT
+"""How a file ends: complete, aborted, by hand, after a linger; and what readers are told."""
+import errno
+import os
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness import procs
+from harness.sidebyside import USER
+
+pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
+
+
+@pytest.fixture
+def growing(mount):
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    return mount, writer
+
+
+def check_aborted(mount, name="f", data=b"hello"):
+    """Everybody gets the bytes, nobody an end."""
+    mount.wait_state(name, "aborted")
+    for flags in (0, os.O_NONBLOCK):
+        reader = mount.reader(name, flags)
+        assert reader.call(read_exactly, len(data)) == data
+        assert reader.errno(os.read, 100) == errno.EIO
+        assert reader.errno(os.pread, 100, len(data) + 5000) == errno.EIO
+        assert reader.pread(100, 0) == data[:100]
+    assert mount.stat(name).st_size == len(data)
+
+
+def check_complete(mount, name="f", data=b"hello"):
+    mount.wait_state(name, "complete")
+    assert mount.reader(name).read_all() == data
+    assert not os.listxattr(mount.stored(name))
+
+
+def read_exactly(fd, size):
+    got = b""
+    while len(got) < size:
+        part = os.read(fd, size - len(got))
+        assert part
+        got += part
+    return got
+
+
+def set_state(mount, value, name="f", agent=None):
+    return (agent or mount.probe).errno(os.setxattr, mount.path(name), "user.rww.state", value)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM])
+def test_a_killed_writer_aborts(growing, signum):
+    mount, writer = growing
+    follower = mount.reader("f")
+    assert follower.read() == b"hello"
+    held = follower.begin_read().wait_held()
+    late = mount.reader("f")
+    writer.agent.kill(signum)
+    assert held.errno() == errno.EIO
+    assert late.read() == b"hello"
+    assert late.errno(os.read, 100) == errno.EIO
+    check_aborted(mount)
+    assert mount.xattr("f", "reason")
+    assert os.listxattr(mount.stored("f")), "the end is remembered in the store"
+
+
+@pytest.mark.parametrize("option, status, end", [
+    ("abort_on=signal", 3, "complete"), ("abort_on=signal", 0, "complete"),
+    ("abort_on=failure", 3, "aborted"), ("abort_on=failure", 0, "complete"),
+    ("abort_on=failure", -9, "aborted"), ("abort_on=never", -9, "complete")])
+def test_abort_on(mode, make_mount, option, status, end):
+    mount = make_mount(mode, option)
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    if status < 0:
+        writer.agent.kill(-status)
+    else:
+        writer.agent.begin(os._exit, status)
+    assert writer.agent.wait() == status
+    (check_aborted if end == "aborted" else check_complete)(mount)
+
+
+def fork_keeping(fd):
+    """A child that keeps fd open until its pipe is closed, then ends well: (pid, pipe)."""
+    get, put = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(put)
+        os.read(get, 1)
+        os._exit(0)
+    os.close(get)
+    return pid, put
+
+
+def test_a_child_that_inherited_the_file_may_finish_it(growing):
+    mount, writer = growing
+    writer.call(fork_keeping)
+    follower = mount.reader("f")
+    follower.read()
+    held = follower.begin_read().wait_held()
+    writer.agent.kill()  # which also closes the pipe
+    assert held.result() == b""
+    check_complete(mount)
+
+
+def test_a_writer_killed_after_its_child_has_closed(growing):
+    mount, writer = growing
+    pid, put = writer.call(fork_keeping)
+    writer.agent.call(os.close, put)
+    writer.agent.call(os.waitpid, pid, 0)
+    assert mount.xattr("f", "state") == "growing"
+    writer.agent.kill()
+    check_aborted(mount)
+
+
+def test_the_last_of_several_writers_decides(growing):
+    mount, first = growing
+    last = mount.open("f", os.O_WRONLY | os.O_APPEND)
+    first.agent.kill()
+    first.agent.wait()
+    last.write(b"!")
+    assert mount.xattr("f", "state") == "growing"
+    last.close()
+    check_complete(mount, data=b"hello!")
+
+
+def test_shells_end_files_properly(mount):
+    def run(command):
+        mount.popen(["bash", "-c", f"cd {mount.mnt} && {command}"]).wait(procs.seconds(10))
+
+    run("(echo hello; false) > f")
+    check_complete(mount, data=b"hello\n")
+    run("echo a | tee g > h")
+    check_complete(mount, "g", b"a\n")
+    check_complete(mount, "h", b"a\n")
+    run("(echo a; kill -9 $BASHPID) > k")
+    check_aborted(mount, "k", b"a\n")
+    run("(bash -c 'echo a; kill -9 $$'; echo b) > l")
+    check_complete(mount, "l", b"a\nb\n")
+
+
+def test_a_download_killed_midway(mount):
+    source = mount.popen(["bash", "-c", "printf hello; exec sleep 60"], stdout=subprocess.PIPE)
+    copy = mount.popen(["dd", f"of={mount.path('f')}", "bs=1k", "status=none"],
+                       stdin=source.stdout)
+    procs.wait_until(lambda: os.path.exists(mount.stored("f")) and
+                     mount.stat("f").st_size == 5, "dd to have written")
+    copy.kill()
+    copy.wait(5)
+    check_aborted(mount)
+
+
+@pytest.mark.parametrize("value", [b"aborted", b"aborted the disk is on fire"])
+def test_aborted_by_hand(growing, value):
+    mount, writer = growing
+    follower = mount.reader("f")
+    follower.read()
+    held = follower.begin_read().wait_held()
+    assert set_state(mount, value) == 0
+    assert held.errno() == errno.EIO
+    check_aborted(mount)
+    if b" " in value:
+        assert "the disk is on fire" in mount.xattr("f", "reason")
+    writer.close()
+    check_aborted(mount)
+
+
+def test_completed_by_hand(growing):
+    mount, _ = growing
+    follower = mount.reader("f")
+    follower.read()
+    held = follower.begin_read().wait_held()
+    assert set_state(mount, b"complete") == 0
+    assert held.result() == b""
+    mount.wait_state("f", "complete")
+    assert mount.reader("f").read_all() == b"hello"
+
+
+def test_an_aborted_file_accepted_as_it_is(growing):
+    mount, writer = growing
+    writer.agent.kill()
+    check_aborted(mount)
+    assert set_state(mount, b"complete") == 0
+    check_complete(mount)
+
+
+def test_appending_properly_forgets_an_abort(growing):
+    mount, writer = growing
+    writer.agent.kill()
+    check_aborted(mount)
+    again = mount.open("f", os.O_WRONLY | os.O_APPEND)
+    mount.wait_state("f", "growing")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    held = reader.begin_read().wait_held()
+    again.write(b"!")
+    assert held.result() == b"!"
+    again.agent.kill()
+    check_aborted(mount, data=b"hello!")
+    again = mount.open("f", os.O_WRONLY | os.O_APPEND)
+    again.write(b"?")
+    again.close()
+    check_complete(mount, data=b"hello!?")
+
+
+def test_starting_over_forgets_an_abort(growing):
+    mount, writer = growing
+    writer.agent.kill()
+    check_aborted(mount)
+    again = mount.open("f", os.O_WRONLY | os.O_TRUNC)
+    mount.wait_state("f", "growing")
+    again.write(b"afresh")
+    reader = mount.reader("f")
+    assert reader.read() == b"afresh"
+    held = reader.begin_read().wait_held()
+    again.close()
+    assert held.result() == b""
+    check_complete(mount, data=b"afresh")
+
+
+def test_renamed_and_unlinked_files_end_too(growing):
+    mount, writer = growing
+    other = mount.writer("g")
+    other.write(b"other")
+    follower, gone = mount.reader("f"), mount.reader("g")
+    follower.read()
+    gone.read()
+    mount.probe.call(os.rename, mount.path("f"), mount.path("f2"))
+    mount.probe.call(os.unlink, mount.path("g"))
+    held = [r.begin_read().wait_held() for r in (follower, gone)]
+    for w in (writer, other):
+        w.agent.kill()
+    assert [h.errno() for h in held] == [errno.EIO] * 2
+    check_aborted(mount, "f2")
+    mount.probe.call(os.rename, mount.path("f2"), mount.path("f3"))
+    check_aborted(mount, "f3")
+
+
+@pytest.mark.parametrize("flags", [0, os.O_NONBLOCK])
+def test_poll_tells_of_an_abort(growing, flags):
+    mount, writer = growing
+    reader = mount.reader("f", flags)
+    reader.read()
+    for _ in range(2):
+        reader.call(poll, 0)
+    pending = reader.begin(poll, 10)
+    writer.agent.kill()
+    assert pending.result() & select.POLLERR
+    assert reader.call(poll, 10) & select.POLLERR
+
+
+def poll(fd, timeout):
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    told = poller.poll(timeout * 1000)
+    return told[0][1] if told else 0
+
+
+@pytest.mark.options("aborted=deny")
+def test_aborted_deny(growing):
+    mount, writer = growing
+    writer.agent.kill()
+    mount.wait_state("f", "aborted")
+    agent = mount.agent()
+    for flags in (os.O_RDONLY, os.O_RDONLY | os.O_NONBLOCK):
+        assert agent.errno(os.open, mount.path("f"), flags) == errno.EIO
+    again = mount.open("f", os.O_WRONLY | os.O_APPEND)
+    again.write(b"!")
+    again.close()
+    check_complete(mount, data=b"hello!")
+
+
+@pytest.mark.options("linger=1")
+def test_a_logger_that_reopens_for_every_line(mount):
+    path = mount.path("log")
+    script = f"for i in $(seq 20); do echo line $i >> {path}; sleep 0.05; done"
+    logger = mount.popen(["bash", "-c", script])
+    procs.wait_until(lambda: os.path.exists(mount.stored("log")), "the log")
+    cat = mount.popen(["cat", path], stdout=subprocess.PIPE)
+    out, _ = cat.communicate(timeout=procs.seconds(10))
+    assert logger.poll() == 0, "cat outlives the logger"
+    assert out == b"".join(b"line %d\n" % i for i in range(1, 21))
+    check_complete(mount, "log", out)
+
+
+@pytest.mark.options("linger=1")
+def test_linger_ends(growing):
+    mount, writer = growing
+    reader = mount.reader("f")
+    reader.read()
+    held = reader.begin_read().wait_held()
+    started = time.monotonic()
+    writer.close()
+    assert held.result() == b""
+    assert 0.9 <= time.monotonic() - started < procs.seconds(3)
+
+
+def test_opened_untouched_leaves_no_trace(mount):
+    mount.write_file("f", b"hello")
+    before = os.stat(mount.stored("f"))
+    mount.open("f", os.O_WRONLY).close()
+    check_complete(mount)
+    after = os.stat(mount.stored("f"))
+    assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+
+
+@pytest.mark.parametrize("key, value, err", [
+    ("state", b"growing", errno.EINVAL), ("state", b"dead", errno.EINVAL), ("state", b"", errno.EINVAL),
+    ("edge", b"5", errno.EPERM), ("writers", b"0", errno.EPERM), ("readers", b"0", errno.EPERM)])
+def test_bad_values_are_refused(growing, key, value, err):
+    mount, writer = growing
+    assert mount.probe.errno(os.setxattr, mount.path("f"), f"user.rww.{key}", value) == err
+    assert mount.xattr("f", "state") == "growing"
+    writer.close()
+    check_complete(mount)
+
+
+def test_directories_have_no_end(mount):
+    mount.probe.call(os.mkdir, mount.path("d"))
+    assert set_state(mount, b"aborted", "d") == errno.EOPNOTSUPP
+
+
+@pytest.mark.modes("on", "off")
+def test_only_who_may_write_ends_a_file(growing):
+    mount, _ = growing
+    other = mount.agent(uid=USER)
+    for value in (b"aborted", b"complete"):
+        assert set_state(mount, value, agent=other) in (errno.EACCES, errno.EPERM)
+    assert mount.xattr("f", "state") == "growing"

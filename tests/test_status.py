@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""MOUNTPOINT/.rww/status, and rwwctl, which shows it and steers the mount."""
+import errno
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness import procs
+from harness.agent import write_file
+from harness.mount import BUILD
+
+pytestmark = [pytest.mark.sysfuse]
+
+RWWCTL = os.path.join(BUILD, "fs", "rwwctl")
+
+
+@pytest.fixture
+def growing(mount):
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    return mount, writer
+
+
+def status(mount):
+    fd = mount.probe.call(os.open, mount.path(".rww/status"), os.O_RDONLY)
+    text = b""
+    while part := mount.probe.call(os.read, fd, 1 << 20):
+        text += part
+    mount.probe.call(os.close, fd)
+    return json.loads(text.decode("utf-8"))
+
+
+def rwwctl(mount, *args, code=0):
+    """Run rwwctl to its end: (stdout, stderr)."""
+    program = mount.popen([RWWCTL, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out, err = program.communicate(timeout=procs.seconds(20))
+    assert program.returncode == code, (out, err)
+    if code == 1:
+        assert len(err.splitlines()) == 1 and err.startswith("rwwctl: ")
+    return out, err
+
+
+def all_text(value):
+    """Every string and number in a document."""
+    if isinstance(value, dict):
+        return [x for v in value.values() for x in all_text(v)]
+    if isinstance(value, list):
+        return [x for v in value for x in all_text(v)]
+    return [value]
+
+
+@pytest.mark.sanitize
+def test_status_tells_of_each_growing_file(growing, mode):
+    mount, writer = growing
+    reader = mount.reader("f")
+    reader.read()
+    reader.begin_read().wait_held()
+    mount.write_file("complete", b"x")
+    dead = mount.writer("dead")
+    dead.write(b"abc")
+    dead.agent.kill()
+    mount.wait_state("dead", "aborted")
+    files = {f["path"].lstrip("/"): f for f in status(mount)["files"]}
+    assert set(files) == {"f", "dead"}
+    told = all_text(files["f"])
+    assert "growing" in told and 5 in told and 1 in told and writer.agent.pid in told
+    assert "aborted" in all_text(files["dead"]) and 3 in all_text(files["dead"])
+    assert "rww" not in " ".join(mount.probe.call(os.listdir, mount.mnt))
+
+
+@pytest.mark.sanitize
+def test_status_is_json_for_every_name(mount):
+    names = [b"plain", b'quo"te', b"back\\slash", b"new\nline", b"\x01\x1f", "\u00e4\U0001f600".encode(),
+             b"bad\xff\xfeutf8", b"\xed\xa0\x80", b"<script>&"]
+    agent = mount.agent()
+    for name in names:
+        mount.open(os.fsdecode(name), os.O_WRONLY | os.O_CREAT, agent)
+    files = status(mount)["files"]
+    assert len(files) == len(names)
+    told = [f["path"] for f in files]
+    for good in ("plain", 'quo"te', "back\\slash", "new\nline", "\u00e4\U0001f600", "<script>&"):
+        assert any(p.lstrip("/") == good for p in told), good
+
+
+@pytest.mark.sanitize
+def test_status_of_many_files_is_quick(mount):
+    agent = mount.agent()
+    for i in range(500):
+        mount.open(f"f{i}", os.O_WRONLY | os.O_CREAT, agent)
+    started = time.monotonic()
+    assert len(status(mount)["files"]) == 500
+    assert time.monotonic() - started < procs.seconds(0.5)
+
+
+@pytest.mark.sanitize
+def test_the_control_folder_is_not_to_be_changed(mount):
+    agent = mount.agent()
+    for call, args in ((os.mkdir, (".rww",)), (os.rmdir, (".rww",)), (os.unlink, (".rww/status",)),
+                       (os.open, (".rww/new", os.O_WRONLY | os.O_CREAT)),
+                       (write_file, (".rww/status", b"x"))):
+        assert agent.errno(call, mount.path(args[0]), *args[1:]) != 0
+    assert status(mount)["files"] == []
+
+
+# -- rwwctl
+
+
+def test_rwwctl_status(growing):
+    mount, writer = growing
+    out, _ = rwwctl(mount, "status", mount.mnt)
+    assert "growing" in out and "f" in out and str(writer.agent.pid) in out
+    out, _ = rwwctl(mount, "status", "--json", mount.path("f"))
+    assert json.loads(out)["files"][0]["path"].lstrip("/") == "f"
+
+
+def test_rwwctl_watch_into_a_pipe(growing):
+    mount, _ = growing
+    out, _ = rwwctl(mount, "watch", "--interval", "0.1", "--count", "3", mount.mnt)
+    assert out.count("growing") == 3
+    assert "\x1b" not in out, "no terminal, no escape sequences"
+
+
+def test_rwwctl_declares(growing):
+    mount, writer = growing
+    rwwctl(mount, "declare", mount.path("f"), "2K")
+    assert mount.stat("f").st_size == 2048
+    writer.write(b"x" * 2043)
+    writer.close()
+    mount.wait_state("f", "complete")
+
+
+def test_rwwctl_aborts_and_completes(growing):
+    mount, _ = growing
+    rwwctl(mount, "abort", "--reason", "out of tape", mount.path("f"))
+    assert mount.xattr("f", "state") == "aborted"
+    assert "out of tape" in mount.xattr("f", "reason")
+    rwwctl(mount, "complete", mount.path("f"))
+    assert mount.xattr("f", "state") == "complete"
+
+
+def test_rwwctl_waits_for_the_end(growing):
+    mount, writer = growing
+    mount.write_file("g", b"x")
+    waiting = mount.popen([RWWCTL, "wait", mount.path("f"), mount.path("g")], stderr=subprocess.PIPE)
+    rwwctl(mount, "wait", "--timeout", "0.2", mount.path("f"), code=124)
+    assert waiting.poll() is None
+    writer.close()
+    assert waiting.wait(procs.seconds(10)) == 0
+    rwwctl(mount, "wait", mount.path("f"))
+
+
+def test_rwwctl_waits_for_an_abort(growing):
+    mount, writer = growing
+    waiting = mount.popen([RWWCTL, "wait", mount.path("f")], stderr=subprocess.PIPE)
+    mount.wait_state("f", "growing")
+    writer.agent.kill()
+    assert waiting.wait(procs.seconds(10)) == 3
+    rwwctl(mount, "wait", mount.path("f"), code=3)
+
+
+def test_rwwctl_in_the_wrong_place(growing):
+    mount, _ = growing
+    for command in ("status",), ("abort",), ("complete",), ("wait",):
+        rwwctl(mount, *command, "/etc/passwd", code=1)
+    rwwctl(mount, "declare", "/etc/passwd", "5", code=1)
+    for command in ("abort", "complete", "wait"):
+        rwwctl(mount, command, mount.path("missing"), code=1)
+        rwwctl(mount, command, mount.mnt, code=1)
+    rwwctl(mount, "declare", mount.path("f"), "2", code=1)
+    assert mount.xattr("f", "state") == "growing"
+
+
+@pytest.mark.parametrize("args", [(), ("frobnicate",), ("declare", "f"), ("declare", "f", "much"),
+                                  ("wait", "--timeout", "soon", "f"), ("abort",)])
+def test_rwwctl_misused(args):
+    done = subprocess.run([RWWCTL, *args], capture_output=True, text=True, timeout=10)
+    assert done.returncode == 2 and done.stderr and not done.stdout
+
+
+def test_rwwctl_on_a_dead_mount(growing):
+    mount, _ = growing
+    mount.kill(signal.SIGKILL)
+    mount.wait()
+    for args in (("status", mount.mnt), ("wait", mount.path("f")), ("complete", mount.path("f"))):
+        rwwctl(mount, *args, code=1)
+    mount.end_users()
+    from harness.mount import rescue
+    rescue(mount.mnt)
+
+
+@pytest.mark.modes("on", "off")
+def test_rwwctl_without_permission(growing):
+    from harness.sidebyside import USER
+    mount, _ = growing
+    done = subprocess.run([RWWCTL, "abort", mount.path("f")], capture_output=True, text=True,
+                          timeout=10, user=USER, group=USER, extra_groups=[])
+    assert done.returncode == 1 and os.strerror(errno.EACCES) in done.stderr
+    assert mount.xattr("f", "state") == "growing"
