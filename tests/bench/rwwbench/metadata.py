@@ -13,8 +13,8 @@ import time
 from .figures import Row, speed_ratio, times
 from .place import Failed, drop_caches
 
-# The test makes find stat every file.
-FINDS = (("names", ()), ("and stat", ("-size", "+1000000c")))
+# What it is called, what it does (the test makes find stat every file), rounds
+FINDS = (("names", (), 9), ("and stat", ("-size", "+1000000c"), 4))
 
 
 def find(place, quick):
@@ -26,9 +26,9 @@ def find(place, quick):
         place.lines("tree", ours.store, dirs, files)
         os.sync()
         names = sorted(os.listdir(ours.store))
-        for what, test in FINDS:
+        for what, test, rounds in FINDS:
             cold, warm = ([], []), ([], [])
-            for round_ in range(3 if quick else 5):
+            for round_ in range(3 if quick else rounds):
                 # Each is measured right after its own cold run, so the order may matter: change it.
                 order = ((0, ours), (1, example))
                 for k, daemon in order[::-1] if round_ % 2 else order:

@@ -299,7 +299,12 @@ class Place:
         for child in self.children:
             child.wait()
         for path in self.others:
-            subprocess.run(["umount", "-d" if path == self.root else "-l", path], check=False)
+            for _ in range(250):  # what the helpers forked ends just now
+                if not subprocess.run(["umount", path], check=False, capture_output=True).returncode:
+                    break
+                time.sleep(0.02)
+            else:
+                subprocess.run(["umount", "-l", path], check=False)
         shutil.rmtree(self.base, ignore_errors=True)
 
 

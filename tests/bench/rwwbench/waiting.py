@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Held reads: wake-up, memory and threads, many growing files, fairness to others."""
+import contextlib
 import os
 import threading
 import time
@@ -126,14 +127,10 @@ def grow(place, quick):
         helper = place.helper("grow", daemon.mnt, 1000, 4, 10, seconds)
         if helper.words() != ["measure"]:
             raise Failed("grow said something else")
-        cpu, clock, parts = daemon.cpu(), time.monotonic(), []
-        done = threading.Event()
-        sampler = threading.Thread(target=_sample, args=(daemon, done, parts))
-        sampler.start()
-        helper.words()
-        share = (daemon.cpu() - cpu) / (time.monotonic() - clock)
-        done.set()
-        sampler.join()
+        cpu, clock = daemon.cpu(), time.monotonic()
+        with sampling(daemon) as parts:
+            helper.words()
+            share = (daemon.cpu() - cpu) / (time.monotonic() - clock)
         answers = {w[0]: [int(x) for x in w[1:]] for w in map(str.split, helper.finish())}
         yield Row("1,000 growing files, a follower each, 10 writes/s: daemon", share, " cores",
                   spread=(min(parts), max(parts)), target=("<=", 0.5))
@@ -142,12 +139,25 @@ def grow(place, quick):
                   f"writer late p99 {times(answers['late'][1])}")
 
 
-def _sample(daemon, done, parts):
-    while not done.is_set():
+@contextlib.contextmanager
+def sampling(daemon):
+    """Yields a list that gets the daemon's share of a core for each second."""
+    done, parts = threading.Event(), []
+
+    def sample():
         cpu, clock = daemon.cpu(), time.monotonic()
-        if done.wait(1) and parts:
-            return
-        parts.append((daemon.cpu() - cpu) / (time.monotonic() - clock))
+        while not done.wait(1):
+            cpu_now, clock_now = daemon.cpu(), time.monotonic()
+            parts.append((cpu_now - cpu) / (clock_now - clock))
+            cpu, clock = cpu_now, clock_now
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield parts
+    finally:
+        done.set()
+        sampler.join()
 
 
 # --- others on the same mount --------------------------------------------------------------------
