@@ -50,7 +50,7 @@ class Skipped:
     met = None
 
     def __init__(self, name, why, failed=False):
-        self.name, self.why, self.failed = name, why, failed
+        self.name, self.why, self.failed = name, " ".join(why.split())[:160], failed
 
     def cells(self):
         return [self.name, "", "", "", "", "", f"{'FAILED' if self.failed else 'skipped'}: {self.why}"]
