@@ -103,6 +103,12 @@ static void finish(struct fs *fs, struct waiter *w, int error)
 	free(w);
 }
 
+/* How many bytes w waits for. */
+static size_t needed(const struct waiter *w, uint64_t declared)
+{
+	return w->page ? w->want : rule_needed(declared, w->offset, w->want);
+}
+
 /* Whether it is worth asking the rule about w; size is the file's. */
 static bool may_answer_locked(const struct waiter *w, uint64_t size)
 {
@@ -110,14 +116,14 @@ static bool may_answer_locked(const struct waiter *w, uint64_t size)
 		return true;
 	if (!w->handle)
 		return w->first_byte && size > 0;
-	return w->offset < size || w->offset > w->handle->cut;
+	return w->offset + needed(w, w->file->declared) <= size || w->offset > w->handle->cut;
 }
 
 /* Whether w, which has just been listed, missed something. */
-static bool missed(struct fs *fs, struct file *f, const struct waiter *copy)
+static bool missed(struct fs *fs, struct file *f, const struct waiter *copy, uint64_t declared)
 {
 	struct stat st;
-	size_t want = copy->page ? copy->want : 1;
+	size_t want = needed(copy, declared);
 
 	if (fstat(file_fd(f), &st) < 0 || (uint64_t)st.st_size <= copy->offset)
 		return false;
@@ -133,12 +139,14 @@ void hold_request(struct fs *fs, struct waiter *w)
 {
 	struct file *f = w->file;
 	struct waiter copy = *w;
+	uint64_t declared;
 	bool refused, wake, earliest = false;
 
 	fuse_req_interrupt_func(w->req, on_interrupt, w);
 	pthread_mutex_lock(&fs->files_lock);
 	refused = w->interrupted || fs->hold.stopping || (w->page && f->pages_refused);
 	copy.interrupted = w->interrupted;
+	declared = f->declared;
 	wake = may_answer_locked(w, 0);
 	if (!refused) {
 		list_locked(fs, w);
@@ -153,7 +161,7 @@ void hold_request(struct fs *fs, struct waiter *w)
 	if (earliest)
 		watch_ring(&fs->watch);
 	watch_arm(fs, f);
-	if (wake || missed(fs, f, &copy))
+	if (wake || missed(fs, f, &copy, declared))
 		hold_wake(fs, f);
 	file_put(fs, f);
 }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fs/attr.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/holes.h"
@@ -86,7 +87,7 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 		(uint64_t)st.st_size < w->handle->delivered && in.cut > (uint64_t)st.st_size)
 		in.cut = (uint64_t)st.st_size; /* cut in the store, behind the mount's back */
 	in.available = (size_t)n;
-	if (n > 0 && in.state == FILE_GROWING)
+	if (n > 0 && in.state == FILE_GROWING && in.declared == RULE_NONE)
 		in.available = leave_some(fs, f, w, (size_t)n);
 	return rule_read(&in);
 }
@@ -201,11 +202,38 @@ void read_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct
 	hold_request(fs, w);
 }
 
+/*
+ * SEEK_DATA and SEEK_HOLE in a file that is not complete: all of it is data. What the store says of
+ * holes would make a copying program write zeros for bytes that are still to come.
+ */
+static off_t seek_incomplete(struct fs *fs, struct file *f, off_t offset, int whence)
+{
+	struct statx stx;
+
+	if (inode_statx(file_fd(f), "", AT_EMPTY_PATH, &stx) < 0)
+		return -1;
+	attr_overlay(fs, f->inode, &stx);
+	if (offset < 0 || (uint64_t)offset >= stx.stx_size) {
+		errno = ENXIO;
+		return -1;
+	}
+	return whence == SEEK_DATA ? offset : (off_t)stx.stx_size;
+}
+
 void read_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
 {
+	struct fs *fs = fs_of(req);
 	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
-	off_t at = lseek(file_fd(h->file), offset, whence);
+	bool complete;
+	off_t at;
 
+	pthread_mutex_lock(&fs->files_lock);
+	complete = h->file->state == FILE_COMPLETE;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (complete || h->kind == HANDLE_WRITER)
+		at = lseek(file_fd(h->file), offset, whence);
+	else
+		at = seek_incomplete(fs, h->file, offset, whence);
 	if (at < 0)
 		reply_error(req, -errno);
 	else

@@ -32,13 +32,22 @@ static struct rule_verdict rule_page(const struct rule_input *in)
 	return in->state == FILE_ABORTED ? fail(EIO) : hold;
 }
 
+size_t rule_needed(uint64_t declared, uint64_t offset, size_t want)
+{
+	if (declared == RULE_NONE || offset >= declared)
+		return 1;
+	return want < declared - offset ? want : (size_t)(declared - offset);
+}
+
 struct rule_verdict rule_read(const struct rule_input *in)
 {
 	if (in->cut != RULE_NONE && in->offset > in->cut)
 		return fail(EIO);
 	if (in->page)
 		return rule_page(in);
-	if (in->available)
+	if (in->available &&
+		(in->state != FILE_GROWING ||
+			in->available >= rule_needed(in->declared, in->offset, in->want)))
 		return serve(in->available);
 	switch (in->state) {
 	case FILE_ABORTED:

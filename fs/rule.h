@@ -43,6 +43,12 @@ struct rule_verdict {
 	int error;    /* RULE_FAIL: positive errno */
 };
 
+/*
+ * How many of want bytes at offset a growing file must have for an answer: any, but all below a
+ * declared size, since those who trust it take a short read for a file that shrank.
+ */
+size_t rule_needed(uint64_t declared, uint64_t offset, size_t want);
+
 struct rule_verdict rule_read(const struct rule_input *in);
 
 #endif

@@ -41,7 +41,12 @@ static const struct row {
 	{"aborted, at the end", {A, 10, 10, 0, N, N}, RULE_FAIL, 0, EIO},
 	{"aborted, O_NONBLOCK, at the end", {A, 10, 10, 0, N, N, true}, RULE_FAIL, 0, EIO},
 	{"declared, below the edge", {G, 0, 10, 10, 1000, N}, RULE_SERVE, 10, 0},
-	{"declared, a part is not a promise broken", {G, 0, 10, 4, 1000, N}, RULE_SERVE, 4, 0},
+	{"declared, never short", {G, 0, 10, 4, 1000, N}, RULE_HOLD, 0, 0},
+	{"declared, never short, O_NONBLOCK set later", {G, 0, 10, 4, 1000, N, true}, RULE_FAIL, 0,
+		EAGAIN},
+	{"declared, up to the promised end", {G, 990, 100, 10, 1000, N}, RULE_SERVE, 10, 0},
+	{"declared, beyond it", {G, 1000, 100, 3, 1000, N}, RULE_SERVE, 3, 0},
+	{"declared, aborted, what there is", {A, 0, 10, 4, 1000, N}, RULE_SERVE, 4, 0},
 	{"declared, between edge and end", {G, 500, 10, 0, 1000, N}, RULE_HOLD, 0, 0},
 	{"declared, aborted", {A, 500, 10, 0, 1000, N}, RULE_FAIL, 0, EIO},
 
@@ -160,6 +165,10 @@ static char expected(const struct shape *s, const struct rule_input *in, enum pl
 		letter = promised_page_table[s->state][place];
 	else
 		letter = other_page_table[s->state][place];
+	/* A promised size is kept by every read(2) below it, to the last byte asked for. */
+	if (!in->page && letter == 's' && s->state == FILE_GROWING && s->declared > in->offset &&
+		in->available < in->want && in->offset + in->available < s->declared)
+		letter = 'h';
 	if (letter == 'p')
 		letter = in->available < in->want ? 'h' : 's';
 	if (letter == 'q')
