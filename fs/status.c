@@ -2,6 +2,7 @@
 #include "fs/status.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
@@ -316,8 +317,13 @@ static struct document *make_document(struct fs *fs)
 
 void status_open(fuse_req_t req, struct fuse_file_info *fi)
 {
-	struct document *d = make_document(fs_of(req));
+	struct document *d;
 
+	if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC)) {
+		reply_error(req, -EACCES); /* root, too */
+		return;
+	}
+	d = make_document(fs_of(req));
 	if (!d) {
 		reply_error(req, -ENOMEM);
 		return;
