@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <mntent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -8,22 +7,7 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "fs/ctl.h"
-
-/* Whether the directory dir is the mountpoint of an rwwfs. */
-static bool is_mountpoint(const char *dir)
-{
-	FILE *mounts = setmntent("/proc/self/mounts", "re");
-	bool last = false;
-	struct mntent *m;
-
-	if (!mounts)
-		return false;
-	while ((m = getmntent(mounts)))
-		if (!strcmp(m->mnt_dir, dir))
-			last = !strcmp(m->mnt_type, "fuse.rwwfs");
-	endmntent(mounts);
-	return last;
-}
+#include "fs/mounts.h"
 
 static int complain(const char *path, int e)
 {
@@ -42,7 +26,7 @@ int ctl_mount_of(const char *path, char **ret)
 	if (!real || stat(real, &st) < 0)
 		return complain(path, errno);
 	for (char *slash;;) {
-		if (is_mountpoint(*real ? real : "/")) {
+		if (mounts_is_rwwfs(*real ? real : "/")) {
 			*ret = *real ? steal_ptr(&real) : strdup("/");
 			return *ret ? 0 : -ENOMEM;
 		}

@@ -210,7 +210,10 @@ static bool is_failing(struct fs *fs, pid_t pid, char reason[MARKER_REASON_MAX])
 	unsigned long flags = 0;
 	int status = 0, sig;
 
-	/* A process that exits has no memory left when it closes; "statm" is the cheaper question.
+	/*
+	 * A process that exits has no memory left when it closes. "statm" tells, and is safe to
+	 * read: "stat" waits for an execve(2) that is under way, and close-on-exec descriptors are
+	 * closed within it, so that it would wait for this answer.
 	 */
 	if (!read_proc(pid, "statm", text, sizeof(text)) || strncmp(text, "0 ", 2) != 0)
 		return false;

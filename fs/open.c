@@ -275,85 +275,72 @@ static void open_new(
 	}
 }
 
-/*
- * Never an existing file: this is done with all capabilities, and the kernel, which took the name
- * for free, has checked nobody's access to what it is now.
- */
-static int create_exclusively(struct inode_table *t, int dir_fd, const char *name, mode_t mode)
+/* Makes a file in dir_fd: name NULL, one without a name (O_TMPFILE). A descriptor, or -errno. */
+static int make_file(
+	struct inode_table *t, int dir_fd, const char *name, int open_flags, mode_t mode)
 {
-	const int flags = O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW | O_CLOEXEC;
-	int fd = openat(dir_fd, name, flags, mode);
+	/*
+	 * Never an existing file: this is done with all capabilities, and the kernel, which took
+	 * the name for free, has checked nobody's access to what it is now.
+	 */
+	int flags = name ? O_CREAT | O_EXCL | O_NOFOLLOW : O_TMPFILE | (open_flags & O_EXCL);
+	int fd = openat(dir_fd, name ? name : ".", flags | O_RDWR | O_CLOEXEC, mode);
 
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && inode_table_trim(t))
-		fd = openat(dir_fd, name, flags, mode);
-	return fd;
+		fd = openat(dir_fd, name ? name : ".", flags | O_RDWR | O_CLOEXEC, mode);
+	if (fd >= 0)
+		return fd;
+	if (errno == EMFILE || errno == ENFILE)
+		inode_table_starved(t);
+	if (errno == EEXIST && !(open_flags & O_EXCL))
+		return -ESTALE; /* made meanwhile: the kernel looks it up and checks access */
+	return -errno;
 }
 
-void open_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode,
+/* CREATE, or with name NULL TMPFILE. */
+static void create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode,
 	struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct inode *parent = fs_inode(fs, parent_ino), *i;
 	struct creds creds;
 	struct statx stx;
-	int dir_fd, r, fd;
+	int dir_fd, fd, r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
 
-	r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
 	if (r < 0) {
 		reply_error(req, r);
 		return;
 	}
 	creds_take(req, &creds);
-	fd = create_exclusively(&fs->inodes, dir_fd, name, mode);
-	r = fd < 0 ? -errno : 0;
-	if (r == -EMFILE || r == -ENFILE)
-		inode_table_starved(&fs->inodes);
-	if (r == -EEXIST && !(fi->flags & O_EXCL))
-		r = -ESTALE; /* made meanwhile: the kernel looks it up and checks access */
+	fd = make_file(&fs->inodes, dir_fd, name, fi->flags, mode);
 	creds_give_back(&creds);
 	inode_release_dir(&fs->inodes, parent);
-	if (r == 0)
-		r = inode_statx(fd, "", AT_EMPTY_PATH, &stx);
-	if (r == 0)
-		r = inode_remember(&fs->inodes, parent, name, &stx, &i);
-	if (r < 0) {
-		if (fd >= 0)
-			(void)close(fd); /* nothing was written yet */
-		reply_error(req, r);
+	if (fd < 0) {
+		reply_error(req, fd);
 		return;
 	}
-	open_new(req, i, fd, &stx, fi);
+	r = inode_statx(fd, "", AT_EMPTY_PATH, &stx);
+	if (r == 0 && name)
+		r = inode_remember(&fs->inodes, parent, name, &stx, &i);
+	else if (r == 0)
+		r = inode_remember_unnamed(&fs->inodes, fd, &stx, &i);
+	if (r == 0) {
+		open_new(req, i, fd, &stx, fi);
+		return;
+	}
+	(void)close(fd); /* nothing was written yet */
+	reply_error(req, r);
 }
 
-void open_tmpfile(fuse_req_t req, fuse_ino_t parent_ino, mode_t mode, struct fuse_file_info *fi)
+void open_create(
+	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
-	struct fs *fs = fs_of(req);
-	struct inode *parent = fs_inode(fs, parent_ino), *i;
-	struct creds creds;
-	struct statx stx;
-	int dir_fd, r, fd;
+	create(req, parent, name, mode, fi);
+}
 
-	r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
-	if (r < 0) {
-		reply_error(req, r);
-		return;
-	}
-	creds_take(req, &creds);
-	fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC | (fi->flags & O_EXCL), mode);
-	r = fd < 0 ? -errno : 0;
-	creds_give_back(&creds);
-	inode_release_dir(&fs->inodes, parent);
-	if (r == 0)
-		r = inode_statx(fd, "", AT_EMPTY_PATH, &stx);
-	if (r == 0)
-		r = inode_remember_unnamed(&fs->inodes, fd, &stx, &i);
-	if (r < 0) {
-		if (fd >= 0)
-			(void)close(fd); /* nothing was written yet */
-		reply_error(req, r);
-		return;
-	}
-	open_new(req, i, fd, &stx, fi);
+void open_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
+{
+	create(req, parent, NULL, mode, fi);
 }
 
 void open_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

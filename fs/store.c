@@ -3,8 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <mntent.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -13,51 +11,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
-
-static bool is_inside(const char *path, const char *dir)
-{
-	size_t len = strlen(dir);
-
-	return !strncmp(path, dir, len) && (path[len] == '/' || !strcmp(dir, "/"));
-}
-
-/* Whether path (absolute, resolved) lies on an rwwfs. */
-static bool is_on_rwwfs(const char *path)
-{
-	FILE *mounts = setmntent("/proc/self/mounts", "re");
-	size_t longest = 0;
-	bool found = false;
-	struct mntent *m;
-
-	if (!mounts)
-		return false;
-	while ((m = getmntent(mounts))) {
-		size_t len = strlen(m->mnt_dir);
-
-		if (len < longest || (strcmp(path, m->mnt_dir) && !is_inside(path, m->mnt_dir)))
-			continue;
-		longest = len;
-		found = !strcmp(m->mnt_type, "fuse.rwwfs");
-	}
-	endmntent(mounts);
-	return found;
-}
-
-/* Whether an rwwfs is mounted on path (absolute, resolved). */
-static bool is_rwwfs_mount(const char *path)
-{
-	FILE *mounts = setmntent("/proc/self/mounts", "re");
-	bool last = false;
-	struct mntent *m;
-
-	if (!mounts)
-		return false;
-	while ((m = getmntent(mounts)))
-		if (!strcmp(m->mnt_dir, path))
-			last = !strcmp(m->mnt_type, "fuse.rwwfs");
-	endmntent(mounts);
-	return last;
-}
+#include "fs/mounts.h"
 
 static int check_directory(const char *what, const char *path)
 {
@@ -83,15 +37,15 @@ static int check_places(const struct options *o)
 		r = check_directory("mountpoint", o->mountpoint);
 	if (r < 0)
 		return r;
-	if (is_rwwfs_mount(o->mountpoint)) {
+	if (mounts_is_rwwfs(o->mountpoint)) {
 		log_error("mountpoint %s: in use, an rwwfs is mounted there", o->mountpoint);
 		return -EBUSY;
 	}
-	if (is_on_rwwfs(o->store)) {
+	if (mounts_is_on_rwwfs(o->store)) {
 		log_error("store %s: on an rwwfs mount itself", o->store);
 		return -EINVAL;
 	}
-	if (strcmp(o->mountpoint, o->store) && is_inside(o->mountpoint, o->store)) {
+	if (strcmp(o->mountpoint, o->store) && mounts_is_below(o->mountpoint, o->store)) {
 		log_error("mountpoint %s: inside the store %s", o->mountpoint, o->store);
 		return -EINVAL;
 	}

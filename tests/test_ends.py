@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -332,3 +333,23 @@ def test_only_who_may_write_ends_a_file(growing):
     for value in (b"aborted", b"complete"):
         assert set_state(mount, value, agent=other) in (errno.EACCES, errno.EPERM)
     assert mount.xattr("f", "state") == "growing"
+
+
+EXECS = """
+import os, sys
+for i in range(200):
+    f = open(sys.argv[1], "wb")  # close-on-exec
+    f.write(b"hello"); f.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.execv("/bin/true", ["true"])
+    os.waitpid(pid, 0)
+    f.close()
+"""
+
+
+def test_a_writer_that_is_closed_by_exec(mount):
+    """Its FLUSH comes from within execve(2), when /proc/PID/stat cannot be read."""
+    program = mount.popen([sys.executable, "-c", EXECS, mount.path("f")])
+    assert program.wait(procs.seconds(30)) == 0
+    check_complete(mount)
