@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "common/parse.h"
+#include "fs/compat.h"
 #include "fs/end.h"
 #include "fs/passthrough.h"
 #include "fs/status.h"
@@ -105,9 +106,8 @@ static void fs_init(void *data, struct fuse_conn_info *conn)
 	fs->passthrough = !without;
 	want(conn, FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_ATOMIC_O_TRUNC |
 			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_READ |
-			   FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_AUTO_INVAL_DATA |
-			   FUSE_CAP_HANDLE_KILLPRIV_V2 | FUSE_CAP_IOCTL_DIR |
-			   FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+			   FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_AUTO_INVAL_DATA | compat_caps() |
+			   FUSE_CAP_IOCTL_DIR | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 	/* Held reads in flight at once would wait for each other; pipes would only cost a copy. */
 	conn->want &= ~(unsigned)(FUSE_CAP_ASYNC_DIO | FUSE_CAP_SPLICE_READ);
 	conn->max_read = REQUEST_MAX;
@@ -160,7 +160,6 @@ static const struct fuse_lowlevel_ops ops = {
 	.ioctl = ioctl_ioctl,
 	.open = open_open,
 	.create = open_create,
-	.tmpfile = open_tmpfile,
 	.flush = open_flush,
 	.release = open_release,
 	.read = read_read,
@@ -216,12 +215,14 @@ static int add_mount_options(const struct fs *fs, struct fuse_args *args)
 static int mount_session(struct fs *fs)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct fuse_lowlevel_ops all = ops;
 	int r = add_mount_options(fs, &args);
 
 	mounting = true;
 	fuse_set_log_func(libfuse_says);
 	if (r == 0) {
-		fs->session = fuse_session_new(&args, &ops, sizeof(ops), fs);
+		compat_add_ops(&all);
+		fs->session = fuse_session_new(&args, &all, sizeof(all), fs);
 		if (!fs->session || fuse_session_mount(fs->session, fs->opt.mountpoint) < 0)
 			r = -EIO;
 	}
