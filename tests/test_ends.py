@@ -12,6 +12,7 @@ import pytest
 
 from harness import procs
 from harness.sidebyside import USER
+from harness.tools import Image
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
 
@@ -353,3 +354,30 @@ def test_a_writer_that_is_closed_by_exec(mount):
     program = mount.popen([sys.executable, "-c", EXECS, mount.path("f")])
     assert program.wait(procs.seconds(30)) == 0
     check_complete(mount)
+
+
+def test_a_producer_killed_by_timeout(mount):
+    """timeout -s KILL 1 ffmpeg: what it had written is there, and no end."""
+    encode = ["ffmpeg", "-v", "quiet", "-re", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=25",
+              "-f", "mpegts", "-y", mount.path("f")]
+    program = mount.popen(["timeout", "-s", "KILL", "1", *encode])
+    assert program.wait(procs.seconds(20)) in (-signal.SIGKILL, 137)
+    mount.wait_state("f", "aborted")
+    assert "killed by signal 9" in mount.xattr("f", "reason")
+
+
+@pytest.mark.modes("on", "off")
+def test_a_copy_into_a_full_store(make_mount, mode, tmp_path):
+    """cp learns of ENOSPC at its write, and closes its file itself: no crash, so an end (README)."""
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(6 << 20))
+    image = Image(str(tmp_path), "ext4", 4 << 20)
+    try:
+        mount = make_mount(mode, "", store=image.path)
+        program = mount.popen(["cp", str(source), mount.path("f")], stderr=subprocess.PIPE)
+        _, err = program.communicate(timeout=procs.seconds(20))
+        assert program.returncode == 1 and b"No space left" in err
+        mount.wait_state("f", "complete")
+        mount.stop()
+    finally:
+        image.end()

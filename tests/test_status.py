@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """MOUNTPOINT/.rww/status, and rwwctl, which shows it and steers the mount."""
 import errno
+import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
+import termios
 import time
 
 import pytest
@@ -200,3 +203,34 @@ def test_rwwctl_without_permission(growing):
                           timeout=10, user=USER, group=USER, extra_groups=[])
     assert done.returncode == 1 and os.strerror(errno.EACCES) in done.stderr
     assert mount.xattr("f", "state") == "growing"
+
+
+def test_rwwctl_watch_on_a_terminal(growing):
+    """A picture that is drawn anew, with progress bars when the terminal is wide enough."""
+    mount, writer = growing
+    assert mount.probe.errno(os.setxattr, mount.path("f"), "user.rww.size", b"10") == 0
+    for columns, bar in ((120, b"[##########..........]  50%"), (60, None)):
+        master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+        program = mount.popen([RWWCTL, "watch", "--count", "2", "--interval", "0.05", mount.mnt],
+                              stdout=slave, stdin=slave)
+        os.close(slave)
+        picture = b""
+        try:
+            while part := os.read(master, 65536):
+                picture += part
+        except OSError as e:  # EIO: the other side is closed
+            assert e.errno == errno.EIO
+        os.close(master)
+        assert program.wait(procs.seconds(10)) == 0
+        assert picture.count(b"\x1b[H\x1b[J") == 2
+        assert (bar in picture) if bar else (b"[#" not in picture and b" 50%" in picture)
+
+
+def test_completion_in_bash():
+    script = os.path.join(os.path.dirname(__file__), "../contrib/completions/rwwctl")
+    ask = f"source {script}; COMP_WORDS=(rwwctl {{}}); COMP_CWORD={{}}; _rwwctl; echo ${{{{COMPREPLY[@]}}}}"
+    for words, cword, answer in (("st", 1, b"status\n"), ("wait --t", 2, b"--timeout\n"),
+                                 ("abort --", 2, b"--reason\n")):
+        done = subprocess.run(["bash", "-c", ask.format(words, cword)], capture_output=True)
+        assert done.stdout == answer
