@@ -62,8 +62,8 @@ def follow(folder, seed):
             name = rng.choice(os.listdir(folder) or ["none"])
             fd = os.open(os.path.join(folder, name), os.O_RDONLY)
         except OSError as e:
-            if e.errno == errno.ENOENT:
-                continue
+            if e.errno == errno.ENOENT and os.path.ismount(folder):
+                continue  # unlinked meanwhile
             assert e.errno in GONE, e
             return None
         data, got = planned(name), 0
