@@ -21,6 +21,7 @@
 
 struct fs;
 struct inode;
+struct statx;
 
 enum handle_kind {
 	HANDLE_WRITER,   /* can write; never held */
@@ -54,6 +55,8 @@ struct file {
 	bool end_cached;             /* invalidate.c */
 	uint64_t hidden_from;        /* invalidate.c; RULE_NONE, or the size to show meanwhile */
 	bool pages_refused; /* no page may be held any more: a change of size would wait for it */
+	bool size_told;     /* the kernel knows that it is not empty (open.c) */
+	pid_t sent_back;    /* who was last sent to look the name up for that */
 	struct ranges unwritten;
 	bool preallocated; /* fallocate was used: the store's word on data is not enough */
 	struct list handles;
@@ -118,6 +121,8 @@ bool file_is_growing(struct fs *fs, struct file *f);
 
 /* ftruncate(2), and what it means to those who read further. The caller wakes. */
 int file_truncate(struct fs *fs, struct file *f, uint64_t size);
+/* stx is about to be told to the kernel for i. */
+void file_note_told(struct fs *fs, struct inode *i, const struct statx *stx);
 /* The same bookkeeping for what else moves or removes bytes from offset on; io lock held alone. */
 void file_cut(struct fs *fs, struct file *f, uint64_t offset);
 

@@ -115,7 +115,7 @@ static bool may_answer_locked(const struct waiter *w, uint64_t size)
 	if (w->file->state != FILE_GROWING)
 		return true;
 	if (!w->handle)
-		return w->first_byte && size > 0;
+		return w->first_byte && size > 0 && w->file->hidden_from != 0;
 	return w->offset + needed(w, w->file->declared) <= size || w->offset > w->handle->cut;
 }
 
@@ -125,7 +125,7 @@ static bool missed(struct fs *fs, struct file *f, const struct waiter *copy, uin
 	struct stat st;
 	size_t want = needed(copy, declared);
 
-	if (fstat(file_fd(f), &st) < 0 || (uint64_t)st.st_size <= copy->offset)
+	if (fstat(file_fd(f), &st) < 0 || (uint64_t)st.st_size < copy->offset + want)
 		return false;
 	if (!copy->handle)
 		return copy->first_byte;
@@ -160,7 +160,8 @@ void hold_request(struct fs *fs, struct waiter *w)
 	}
 	if (earliest)
 		watch_ring(&fs->watch);
-	watch_arm(fs, f);
+	if (copy.handle || copy.first_byte) /* others wait for the end, which comes by itself */
+		watch_arm(fs, f);
 	if (wake || missed(fs, f, &copy, declared))
 		hold_wake(fs, f);
 	file_put(fs, f);

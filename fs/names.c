@@ -11,6 +11,7 @@
 #include "fs/attr.h"
 #include "fs/creds.h"
 #include "fs/end.h"
+#include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/reply.h"
 #include "fs/status.h"
@@ -33,6 +34,7 @@ static void reply_name(fuse_req_t req, struct inode *parent, int dir_fd, const c
 		return;
 	}
 	attr_overlay(fs, i, &stx);
+	file_note_told(fs, i, &stx);
 	reply_entry(req, i, &stx);
 }
 

@@ -32,7 +32,7 @@
 #include "fs/reply.h"
 #include "fs/status.h"
 
-enum decision { OPEN_NOW, OPEN_WAIT, OPEN_WAIT_FIRST_BYTE, OPEN_AGAIN, OPEN_DENIED };
+enum decision { OPEN_NOW, OPEN_WAIT, OPEN_WAIT_FIRST_BYTE, OPEN_LOOK_UP, OPEN_AGAIN, OPEN_DENIED };
 
 static bool is_writer(const struct fuse_file_info *fi)
 {
@@ -76,11 +76,28 @@ static bool writes_itself(fuse_req_t req, struct file *f)
 	return false;
 }
 
-static bool is_empty(const struct file *f)
+/* How a follower of f is to be opened. */
+static enum decision decide_follower(
+	fuse_req_t req, struct file *f, const struct fuse_file_info *fi)
 {
+	struct fs *fs = fs_of(req);
+	pid_t pid = fuse_req_ctx(req)->pid;
 	struct stat st;
+	bool empty, told;
 
-	return fstat(file_fd(f), &st) == 0 && st.st_size == 0;
+	if (fstat(file_fd(f), &st) < 0)
+		return OPEN_NOW; /* its reads will say so */
+	pthread_mutex_lock(&fs->files_lock);
+	empty = st.st_size == 0 || f->hidden_from == 0;
+	told = f->size_told || f->sent_back == pid;
+	if (!empty && !told)
+		f->sent_back = pid;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (!empty)
+		return told ? OPEN_NOW : OPEN_LOOK_UP;
+	if ((fi->flags & O_NONBLOCK) || writes_itself(req, f))
+		return OPEN_NOW;
+	return OPEN_WAIT_FIRST_BYTE;
 }
 
 /* The kind of an O_RDONLY handle, or that it has to wait or come again. */
@@ -192,15 +209,16 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi)
 		end_recall_open(fs, f);
 		if (!is_writer(fi))
 			decision = decide(fs, f, fi, &kind);
-		if (kind == HANDLE_FOLLOWER && !(fi->flags & O_NONBLOCK) && is_empty(f) &&
-			file_is_growing(fs, f) && !writes_itself(req, f))
-			decision = OPEN_WAIT_FIRST_BYTE;
+		if (kind == HANDLE_FOLLOWER && decision == OPEN_NOW && file_is_growing(fs, f))
+			decision = decide_follower(req, f, fi);
 		if (decision == OPEN_NOW)
 			r = make_handle(req, f, kind, fi, &h);
 		else if (decision == OPEN_AGAIN)
 			r = -EAGAIN;
 		else if (decision == OPEN_DENIED)
 			r = -EIO;
+		else if (decision == OPEN_LOOK_UP)
+			r = -ESTALE;
 	}
 	pthread_mutex_unlock(&f->setup);
 	if (r == 0 && (fi->flags & O_TRUNC))

@@ -95,10 +95,11 @@ void watch_disarm_locked(struct fs *fs, struct file *f)
 	pthread_mutex_unlock(&fs->watch.lock);
 }
 
+/* Whether growth, not just the end, matters to anybody. */
 static bool somebody_waits(struct fs *fs, struct file *f)
 {
 	SCOPED_LOCK(&fs->files_lock);
-	return !list_is_empty(&f->waiters) || f->n_polled;
+	return f->n_held || f->n_polled;
 }
 
 /*
