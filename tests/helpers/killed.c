@@ -45,11 +45,13 @@ static void on_signal(int sig)
 	caught = 1;
 }
 
-// With a handler the read ends with EINTR, unless the signal came before it; a second one then ends it.
+// With a handler the read ends with EINTR, unless the signal came before it; a second one then ends
+// it.
 static _Noreturn void reader(const char *path, int sig, int handled)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	struct sigaction action = { .sa_handler = handled ? on_signal : SIG_DFL, .sa_flags = SA_RESTART };
+	struct sigaction action = {
+		.sa_handler = handled ? on_signal : SIG_DFL, .sa_flags = SA_RESTART};
 	sigaction(sig, &action, NULL);
 	int fd = open(path, O_RDONLY);
 	if (fd < 0)
@@ -71,7 +73,8 @@ static int reap(pid_t pid, int sig, long cycle)
 		if (got == pid)
 			return status;
 		if (now_ns() > deadline) {
-			fprintf(stderr, "cycle %ld: reader %d survives signal %d\n", cycle, pid, sig);
+			fprintf(stderr, "cycle %ld: reader %d survives signal %d\n", cycle, pid,
+				sig);
 			exit(1);
 		}
 		if (now_ns() > again) { // the handler ran before the read began
@@ -84,12 +87,13 @@ static int reap(pid_t pid, int sig, long cycle)
 
 int main(int argc, char **argv)
 {
-	static const int signals[] = { SIGKILL, SIGINT, SIGALRM };
+	static const int signals[] = {SIGKILL, SIGINT, SIGALRM};
 	if (argc != 4)
 		return 2;
 	long cycles = atol(argv[2]), killed = 0, interrupted = 0;
 	uint64_t state = strtoull(argv[3], NULL, 0);
-	begun = mmap(NULL, sizeof *begun, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	begun = mmap(
+		NULL, sizeof *begun, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (begun == MAP_FAILED)
 		return 2;
 

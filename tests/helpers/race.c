@@ -62,8 +62,8 @@ static void tell(const char *name)
 
 static void fail(const char *what, long round)
 {
-	static const char *const names[] = { "append", "close", "append and close" };
-	struct stat st = { 0 };
+	static const char *const names[] = {"append", "close", "append and close"};
+	struct stat st = {0};
 	stat(file, &st);
 	fprintf(stderr, "round %ld (%s): %s (errno %s), size=%lld", round,
 		names[action_of(seed, round)], what, strerror(errno), (long long)st.st_size);
@@ -154,8 +154,8 @@ int main(int argc, char **argv)
 	file = argv[1];
 	long rounds = atol(argv[2]);
 	seed = strtoull(argv[3], NULL, 0);
-	struct shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE,
-				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *shared = mmap(
+		NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return 2;
 
