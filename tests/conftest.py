@@ -48,7 +48,15 @@ def pytest_generate_tests(metafunc):
         marker = metafunc.definition.get_closest_marker("modes")
         wanted = os.environ.get("RWW_MODES", "on,off,user").split(",")
         modes = [m for m in (marker.args if marker else mounts.MODES) if m in wanted]
-        metafunc.parametrize("mode", modes, indirect=True)
+        metafunc.parametrize("mode", modes or ["none"], indirect=True)
+
+
+def pytest_collection_modifyitems(config, items):
+    """A test none of whose modes is wanted is not one of this run."""
+    out = [i for i in items if hasattr(i, "callspec") and i.callspec.params.get("mode") == "none"]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [i for i in items if i not in out]
 
 
 @pytest.hookimpl(hookwrapper=True)

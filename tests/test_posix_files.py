@@ -52,6 +52,7 @@ def unnamed(d):
     return seen + sorted(os.listdir(d))
 
 
+@pytest.mark.tmpfile
 def test_unnamed_files(pair):
     pair.compare(unnamed)
 

@@ -106,6 +106,7 @@ def existing(d):
     return seen
 
 
+@pytest.mark.tmpfile
 def test_open_flags(pair):
     pair.compare(existing)
 
@@ -167,6 +168,7 @@ def ids_of_the_caller(d):
     return {n: look(f"{d}/{n}") for n in "fdlpht"}
 
 
+@pytest.mark.tmpfile
 @pytest.mark.modes("on", "off")
 @pytest.mark.parametrize("who", [{"uid": USER, "gid": GROUP, "umask": 0o077},
                                  {"uid": OTHER, "gid": OTHER, "groups": [GROUP, 7]},
