@@ -167,19 +167,29 @@ static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offs
 		reply_data(req, buf, (size_t)n);
 }
 
+static void read_status(fuse_req_t req, size_t size, off_t offset, const struct fuse_file_info *fi)
+{
+	char *buf = buffer(fs_of(req));
+
+	if (buf)
+		reply_data(req, buf, status_read(fi, buf, size, offset));
+	else
+		reply_error(req, -ENOMEM);
+}
+
 void read_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
 	struct waiter now = {.req = req, .handle = h}, *w;
 
+	if (size > fs->request_max)
+		size = fs->request_max;
 	if (ino == fs_ino(fs, &fs->status_file)) {
-		status_read(req, size, offset, fi);
+		read_status(req, size, offset, fi);
 		return;
 	}
 	now.file = h->file;
-	if (size > fs->request_max)
-		size = fs->request_max;
 	if (h->kind != HANDLE_FOLLOWER || size == 0) {
 		read_plain(req, h, size, offset, fi->lock_owner == 0);
 		return;

@@ -335,12 +335,15 @@ void status_open(fuse_req_t req, struct fuse_file_info *fi)
 		free(d);
 }
 
-void status_read(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi)
+size_t status_read(const struct fuse_file_info *fi, char *buf, size_t size, off_t offset)
 {
 	const struct document *d = (const struct document *)(uintptr_t)fi->fh;
 	size_t from = (uint64_t)offset < d->size ? (size_t)offset : d->size;
 
-	reply_data(req, d->text + from, size < d->size - from ? size : d->size - from);
+	if (size > d->size - from)
+		size = d->size - from;
+	memcpy(buf, d->text + from, size);
+	return size;
 }
 
 void status_release(fuse_req_t req, struct fuse_file_info *fi)

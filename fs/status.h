@@ -24,7 +24,11 @@ bool status_owns(struct fs *fs, struct inode *i);
 bool status_lookup(fuse_req_t req, struct inode *parent, const char *name);
 void status_getattr(fuse_req_t req, struct inode *i);
 void status_open(fuse_req_t req, struct fuse_file_info *fi);
-void status_read(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi);
+/*
+ * Fills buf with up to size bytes of the open document, returns how many. A copy: once the answer
+ * has left, another thread may already be releasing the document.
+ */
+size_t status_read(const struct fuse_file_info *fi, char *buf, size_t size, off_t offset);
 void status_release(fuse_req_t req, struct fuse_file_info *fi);
 
 #endif
