@@ -12,7 +12,7 @@ import pytest
 
 from harness import procs
 from harness.sidebyside import USER
-from harness.tools import Image
+from harness.tools import Image, limited_memory
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
 
@@ -69,6 +69,19 @@ def test_a_killed_writer_aborts(growing, signum):
     check_aborted(mount)
     assert mount.xattr("f", "reason")
     assert os.listxattr(mount.stored("f")), "the end is remembered in the store"
+
+
+def test_a_writer_killed_for_want_of_memory_aborts(growing):
+    mount, writer = growing
+    with limited_memory(writer.agent.pid, 64 << 20):
+        writer.agent.begin(eat, 1 << 30)
+        assert writer.agent.wait() == -signal.SIGKILL
+    check_aborted(mount)
+    assert "killed by signal 9" in mount.xattr("f", "reason")
+
+
+def eat(size):
+    return len(bytearray(b"x") * size)
 
 
 @pytest.mark.parametrize("option, status, end", [

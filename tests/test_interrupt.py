@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import procs
+from harness import procs, sandbox
 from harness.agent import handle_signal, raw_read
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
@@ -157,3 +157,35 @@ def test_changes_of_attributes_do_not_end_a_read(edge):
     held.stays_held()
     writer.write(b"!")
     assert held.result() == b"!"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root: not running as root")
+@pytest.mark.parametrize("limits, seconds, options", [
+    ({"max_request_timeout": 2}, 1.0, ""), ({"default_request_timeout": 2}, 1.0, "hold_timeout=60"),
+    ({"max_request_timeout": 100, "default_request_timeout": 2}, 1.0, ""),
+    ({"max_request_timeout": 100}, 75.0, "hold_timeout=1")])
+def test_less_than_what_the_system_grants(mode, make_mount, tmp_path, limits, seconds, options):
+    """fs.fuse.*_request_timeout would abort the whole connection; the files are ours, as the
+    daemon sees them: the real ones would hit every mount that is made meanwhile."""
+    for name, value in limits.items():
+        path = f"/proc/sys/fs/fuse/{name}"
+        if not os.path.exists(path):
+            pytest.skip("fs.fuse.max_request_timeout: needs Linux 6.15")
+        (tmp_path / name).write_text(f"{value}\n")
+        os.chmod(tmp_path / name, 0o644)
+        sandbox.bind(tmp_path / name, path)
+    try:
+        mount = make_mount(mode, options, start=False)
+        mount.allow_log(f"fs.fuse request timeouts are set: .* at most {seconds} s")
+        mount.start()
+    finally:
+        for name in limits:
+            sandbox.umount(f"/proc/sys/fs/fuse/{name}")
+    assert "request timeouts" in mount.log()
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    started = time.monotonic()
+    assert reader.errno(os.read, 100) == errno.ETIMEDOUT
+    assert 0.9 < time.monotonic() - started

@@ -2,6 +2,7 @@
 """Full disks, failing disks, and a daemon that runs out of descriptors or inotify watches."""
 import errno
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -78,6 +79,31 @@ def test_ls_of_ten_thousand_files_with_64_descriptors(mode, make_mount):
     out, err = got.communicate(timeout=procs.seconds(60))
     assert got.returncode == 0 and not err
     assert out == expected
+
+
+@pytest.mark.sanitize
+def test_hard_links_that_go_do_not_pin_descriptors(mode, make_mount):
+    """Without its name a file is found by its descriptor; one with other names need not be."""
+    mount = make_mount(mode)
+    for folder in ("A", "B"):
+        os.mkdir(mount.stored(folder), 0o755)
+        os.chmod(mount.stored(folder), 0o777)
+    for i in range(1500):
+        with open(mount.stored(f"A/{i}"), "w") as f:
+            f.write(f"{i}\n")
+        os.link(mount.stored(f"A/{i}"), mount.stored(f"B/{i}"))
+    agent = mount.agent()
+    for folder in ("A", "B"):
+        agent.call(look_at_all, mount.path(folder), timeout=30)
+    agent.call(shutil.rmtree, mount.path("B"), timeout=30)
+    assert len(mount.leaked()) < 300
+    assert agent.call(look_at_all, mount.path("A"), timeout=30) == [1] * 1500
+    assert mount.reader("A/7").read_all() == b"7\n"
+
+
+def look_at_all(folder):
+    """The link counts."""
+    return [e.stat(follow_symlinks=False).st_nlink for e in os.scandir(folder)]
 
 
 def open_until_it_fails(folder, count):

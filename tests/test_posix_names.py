@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Names, owners and attributes: on the mount as on the store's own filesystem."""
+import collections
 import ctypes
 import errno
 import os
@@ -227,6 +228,44 @@ def test_permissions_are_checked(pair, folder_mode, who):
         pair.mount.probe.call(lay_out, d, folder_mode)
         seen.append(pair.mount.agent(**who).call(permissions, d))
     assert seen[0] == seen[1]
+
+
+def open_again_and_again(path, flags, count):
+    """Owners of what was opened, and errors, by how often."""
+    seen = collections.Counter()
+    for _ in range(count):
+        try:
+            fd = os.open(path, flags, 0o640)
+            seen[os.fstat(fd).st_uid] += 1
+            os.close(fd)
+            os.unlink(path)
+        except OSError as e:
+            seen[errno.errorcode[e.errno]] += 1
+    return seen
+
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_RDONLY])
+def test_what_appears_while_it_is_created_has_its_own_permissions(mount, flags):
+    """The kernel found no such name and asks for its creation; by then somebody else's is there.
+
+    It is told to look again (ESTALE), which it does once.
+    """
+    os.mkdir(mount.stored("d"))
+    os.chmod(mount.stored("d"), 0o777)
+    user = mount.agent(uid=USER)
+    opening = user.begin(open_again_and_again, mount.path("d/f"), flags | os.O_CREAT, 1000)
+    mine = 0
+    while not opening.done():
+        try:
+            os.close(os.open(mount.stored("d/f"), os.O_CREAT | os.O_EXCL, 0o600))
+            mine += 1
+            os.unlink(mount.stored("d/f"))
+        except (FileExistsError, FileNotFoundError):
+            pass
+    seen = opening.result()
+    assert mine and seen[USER]
+    assert set(seen) <= {USER, "EACCES", "ENOENT", "ESTALE"}, seen
 
 
 def links(d):

@@ -4,12 +4,13 @@ import ctypes
 import errno
 import mmap
 import os
+import random
 import signal
 import socket
 
 import pytest
 
-from harness.data import pattern
+from harness.data import pattern, pieces
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
 
@@ -287,3 +288,37 @@ def test_mmap_of_a_complete_file(mount, kind):
     mount.wait_state("f", "complete")
     reader = mount.reader("f")
     assert reader.call(map_and_look, 100_000, kind) == pattern(50_000) + pattern(50_000, 2)
+
+
+def read_at_random(fd, data, until, seed):
+    """pread(2) anywhere, until the file is at its full size; the first wrong answer."""
+    rng = random.Random(seed)
+    while os.fstat(fd).st_size < until:
+        offset, count = rng.randrange(until), rng.randint(1, 6000)
+        got = os.pread(fd, count, offset)
+        if got != data[offset:offset + len(got)]:
+            return offset, got, data[offset:offset + len(got)]
+    return None
+
+
+def append_all(fd, pieces):
+    for piece in pieces:
+        os.write(fd, piece)
+
+
+def test_no_stale_page_for_those_who_had_it_open_before(mount):
+    """Handles of a complete file use the page cache, whose last page an append outdates."""
+    data = pattern(60_000)
+    for seed in range(4):
+        name, start = f"f{seed}", 1000 * seed + 100
+        mount.write_file(name, data[:start])
+        readers = [mount.reader(name) for _ in range(3)]
+        for reader in readers:
+            assert reader.pread(100, 0) == data[:100]
+        writer = mount.writer(name, os.O_WRONLY | os.O_APPEND)
+        looking = [r.begin(read_at_random, data, len(data), seed) for r in readers]
+        writer.call(append_all, list(pieces(data[start:], seed, 700)))
+        for one in looking:
+            assert one.result() is None
+        writer.close()
+        assert all(reader.pread(len(data), 0) == data for reader in readers)

@@ -74,6 +74,13 @@ def test_store_that_is_a_file(place):
     place.refuse([BINARY, "-f", file, place.mnt], file, "irectory")
 
 
+@pytest.mark.modes("off")
+def test_store_on_an_rwwfs_mount(place, mount):
+    store = mount.path("store")
+    mount.probe.call(os.mkdir, store)
+    place.refuse([BINARY, "-f", store, place.mnt], store, "on an rwwfs mount")
+
+
 @both
 def test_missing_mount_point(place, foreground):
     missing = place.path("missing")

@@ -351,13 +351,11 @@ class Mount:
 
     def destroy(self):
         """End the daemon without asking anything of it."""
-        if self.connection is not None:
-            abort(self.connection)
+        rescue(self.mnt)  # not by self.connection: its number may be another mount's by now
         if self.process is not None and self.process.returncode is None:
             procs.kill(self.process.pid)
             self.process.returncode = procs.wait_exit(self.process.pid, 10, "killed rwwfs")
         self.stopped = True
-        rescue(self.mnt)
         for agent in self.agents:
             agent.kill()
             agent.end(5)

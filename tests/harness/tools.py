@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Real programs, producers, and filesystems in image files."""
+import contextlib
 import hashlib
 import os
 import shutil
@@ -72,3 +73,38 @@ class Image:
             raise
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def limited_memory(pid, size):
+    """The process may use size bytes of memory, then the kernel kills it: a cgroup (v1 or v2)."""
+    for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+                        ("/sys/fs/cgroup", "memory.max")):
+        group = os.path.join(root, f"rwwfs-test-{os.getpid()}")
+        try:
+            os.mkdir(group)
+            write(os.path.join(group, limit), size)
+            write(os.path.join(group, "cgroup.procs"), pid)
+            break
+        except OSError:
+            if os.path.isdir(group):
+                os.rmdir(group)
+    else:
+        pytest.skip("memory cgroup: none to be made here")
+    try:
+        yield
+    finally:
+        procs.wait_until(lambda: removed(group), "the cgroup to be empty")
+
+
+def write(path, value):
+    with open(path, "w") as f:
+        f.write(str(value))
+
+
+def removed(folder):
+    try:
+        os.rmdir(folder)
+    except OSError:
+        return False
+    return True
