@@ -4,6 +4,8 @@ import errno
 import fcntl
 import json
 import os
+import pty
+import select
 import signal
 import struct
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 from harness import procs
 from harness.agent import write_file
 from harness.mount import BUILD
+from harness.tools import need
 
 pytestmark = [pytest.mark.sysfuse]
 
@@ -234,3 +237,42 @@ def test_completion_in_bash():
                                  ("abort --", 2, b"--reason\n")):
         done = subprocess.run(["bash", "-c", ask.format(words, cword)], capture_output=True)
         assert done.stdout == answer
+
+
+def test_completion_in_zsh(tmp_path):
+    need("zsh")
+    (tmp_path / "a-file").touch()
+    folder = os.path.abspath(os.path.join(os.path.dirname(__file__), "../contrib/completions"))
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve("/bin/sh", ["sh", "-c", "exec zsh -fi"],
+                  {"TERM": "dumb", "PS1": "ready> ", "PATH": os.environ["PATH"], "HOME": str(tmp_path)})
+    try:
+        expect(fd, "ready> ")
+        ask(fd, f"fpath=({folder} $fpath); autoload -U compinit; compinit -u -D; echo lo''aded\n",
+            "loaded")
+        for typed, completed in (("rwwctl st\t", "rwwctl status "), ("rwwctl dec\t", "rwwctl declare "),
+                                 ("rwwctl status --j\t", "rwwctl status --json "),
+                                 ("rwwctl wait --t\t", "rwwctl wait --timeout "),
+                                 ("rwwctl abort --r\t", "rwwctl abort --reason "),
+                                 ("rwwctl complete a-\t", "rwwctl complete a-file ")):
+            ask(fd, typed, completed)
+            ask(fd, "\x03", "ready> ")
+    finally:
+        os.close(fd)
+        procs.kill(pid)
+        procs.wait_exit(pid, 5, "zsh")
+
+
+def ask(fd, typed, answer):
+    os.write(fd, typed.encode())
+    expect(fd, answer)
+
+
+def expect(fd, text):
+    """The terminal shows text, sooner or later."""
+    shown = ""
+    while text not in shown:
+        assert select.select([fd], [], [], procs.seconds(10))[0], f"{text!r} not in {shown!r}"
+        shown += os.read(fd, 4096).decode(errors="replace")

@@ -18,7 +18,7 @@ from harness.data import pattern
 
 pytestmark = [pytest.mark.sysfuse]
 
-SECONDS = float(os.environ.get("RWW_TORTURE_SECONDS", "16"))
+SECONDS = float(os.environ.get("RWW_TORTURE_SECONDS", "30"))
 BYTES = pattern(400_000)
 # ENODATA: made in the bare folder while nothing was mounted.
 GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENOENT, errno.ENODATA)
