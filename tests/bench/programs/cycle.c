@@ -4,18 +4,22 @@
  *
  * Creates, writes and closes BATCH files of SIZE bytes, then unlinks them: in each directory in
  * turn, in changing order, until each has seen FILES. Prints a line per round: nanoseconds for each
- * directory.
+ * directory. In a +DIR each file gets the daemon's marker after creation and loses it before close.
  */
+#include <sys/xattr.h>
+
+#include "../../../fs/marker.h"
 #include "bench.h"
 
 static char data[65536];
 
 static uint64_t batch(const char *dir, unsigned long n, size_t size)
 {
+	bool marked = *dir == '+';
 	uint64_t start;
 	char name[64];
 
-	if (chdir(dir) < 0)
+	if (chdir(dir + marked) < 0)
 		die("%s", dir);
 	start = now_ns();
 	for (unsigned long i = 0; i < n; i++) {
@@ -23,7 +27,11 @@ static uint64_t batch(const char *dir, unsigned long n, size_t size)
 
 		snprintf(name, sizeof(name), "small-%04lu", i);
 		fd = must_open(name, O_WRONLY | O_CREAT | O_EXCL);
+		if (marked && fsetxattr(fd, MARKER_NAME, "growing - ", 10, 0) < 0)
+			die("fsetxattr %s", name);
 		must_write(fd, data, size);
+		if (marked && fremovexattr(fd, MARKER_NAME) < 0)
+			die("fremovexattr %s", name);
 		if (close(fd) < 0)
 			die("close %s", name);
 	}

@@ -10,7 +10,7 @@ import resource
 import subprocess
 import time
 
-from .figures import Row, speed_ratio, times
+from .figures import Row, fifths, median, speed_ratio, times
 from .place import Failed, drop_caches
 
 # What it is called, what it does (the test makes find stat every file), rounds
@@ -77,6 +77,21 @@ def small_files(place, quick):
                           lambda ns: times(ns / batch) + " each")
         yield speed_ratio("the same / store directly", mount, store, None,
                           lambda ns: times(ns / batch) + " each")
+
+
+def marker(place, quick):
+    """What remembering a growing file costs the store: the attribute is set, then removed."""
+    count, batch = (10_000 if quick else 50_000), 500
+    with place.mount() as ours:
+        folders = [os.path.join(ours.store, name) for name in ("marked", "plain")]
+        for folder in folders:
+            os.mkdir(folder)
+        marked, plain = zip(*([int(ns) / batch for ns in line] for line in
+                              place.lines("cycle", count, batch, 1024, "+" + folders[0], folders[1])))
+        parts = [median(marked[f]) - median(plain[f]) for f in fifths(len(plain))]
+        yield Row("the marker of a file in the store", (median(marked) - median(plain)) / 1000, " µs",
+                  times(median(marked)), times(median(plain)) + " without it",
+                  (min(parts) / 1000, max(parts) / 1000), ("<=", 15))
 
 
 def inodes(place, quick):
