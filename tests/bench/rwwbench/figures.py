@@ -56,9 +56,6 @@ class Skipped:
         return [self.name, "", "", "", "", "", f"{'FAILED' if self.failed else 'skipped'}: {self.why}"]
 
 
-HEAD = ["what", "mount", "reference", "figure", "min–max", "target", ""]
-
-
 def digits(value):
     return 0 if abs(value) >= 100 or value == int(value) else 1 if abs(value) >= 20 else 2
 
@@ -67,11 +64,14 @@ def show(value):
     return f"{value:,.{digits(value)}f}"
 
 
-def print_table(rows, markdown):
-    cells = [HEAD, *(row.cells() for row in rows)]
-    width = [max(len(c[i]) for c in cells) for i in range(len(HEAD))]
+def print_table(rows, markdown, who):
+    """who is what was measured."""
+    head = ["what", who, "reference", "figure", "min–max", "target", ""]
+    cells = [head, *(row.cells() for row in rows)]
+    width = [max(len(c[i]) for c in cells) for i in range(len(head))]
+    print()
     if markdown:
-        cells.insert(1, ["---"] * len(HEAD))
+        cells.insert(1, ["---"] * len(head))
         for line in cells:
             print("| " + " | ".join(line) + " |")
         return

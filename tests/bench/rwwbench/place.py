@@ -7,6 +7,7 @@ neighbour's fsync is measured. Root works in a mount namespace of its own. Whate
 ends the processes that were started here, by their ids, unmounts and removes.
 """
 import contextlib
+import json
 import os
 import resource
 import shlex
@@ -84,6 +85,11 @@ def drop_caches():
         f.write("2")
 
 
+def cpu(pid):
+    """Seconds of processor time of a process, to the nanosecond."""
+    return time.clock_gettime(~pid << 3 | 2)  # CPUCLOCK_SCHED of a process
+
+
 class Daemon:
     """A filesystem daemon in the foreground, mounted."""
 
@@ -123,8 +129,7 @@ class Daemon:
         raise Failed(f"{self.name} is gone: {self.said()}")
 
     def cpu(self):
-        """Seconds of processor time, to the nanosecond."""
-        return time.clock_gettime(~self.pid << 3 | 2)  # CPUCLOCK_SCHED of a process
+        return cpu(self.pid)
 
     def settle(self):
         """Waits until it has nothing to do, such as FORGETs."""
@@ -184,6 +189,12 @@ class Place:
                 self.others.insert(0, path)
         self.root = root
         return True
+
+    def build_type(self):
+        """Meson's: how well the compiler was asked to optimise."""
+        path = os.path.join(self.args.build, "meson-info", "intro-buildoptions.json")
+        with open(path) as f:
+            return next(o["value"] for o in json.load(f) if o["name"] == "buildtype")
 
     # -- processes
 
