@@ -14,6 +14,7 @@
 #include "httpd/range.h"
 #include "httpd/reply.h"
 #include "httpd/server.h"
+#include "httpd/view.h"
 
 static int follow_resource(struct request *rq)
 {
@@ -71,7 +72,8 @@ static enum range_plan plan_of(
 		.size = view->size};
 	struct range_set set;
 
-	if (!range_counts || !request_range(rq, &set))
+	/* Media players ask for "0-" and take the answer for all of it: theirs is "?live". */
+	if (!range_counts || view_is_live(rq) || !request_range(rq, &set))
 		return PLAN_WHOLE;
 	return range_of_growing(&set, &file, ret);
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "httpd/page.h"
 #include "httpd/reply.h"
 #include "httpd/server.h"
 
@@ -30,48 +31,47 @@ static bool is_shown(const struct server *s, const char *name)
 }
 
 /* The state of a file needs a descriptor; what cannot be opened is shown as it lies. */
-static void entry_ask_state(const struct server *s, int directory, struct listing_entry *e)
+static struct extent file_extent(
+	const struct server *s, int directory, const char *name, const struct stat *st)
 {
-	autoclose int fd = openat(
-		directory, e->name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
-	uint64_t edge;
+	autoclose int fd = -1;
 
-	if (fd < 0)
-		return;
-	e->state = state_get(fd);
-	if (e->state != STATE_GROWING && e->state != STATE_ABORTED)
-		return;
-	if (!state_edge(fd, &edge))
-		e->size = edge;
-	e->declared = !state_declared_size(fd, &e->declared_size);
+	if (s->root_is_live && st->st_dev == s->root_device)
+		fd = openat(
+			directory, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+	return state_extent(fd, fd < 0 ? STATE_PLAIN : state_get(fd), (uint64_t)st->st_size);
 }
 
-/* False for what is neither file nor directory, or gone. Symlinks count as what they lead to: one
- * that leads out of the root is a dead link, as it is when it is asked for. */
+/* What a symlink leads to: one that leads out of the root is a dead link, as it is when it is
+ * asked for. */
+static int follow_link(const struct request *rq, struct listing_entry *e, struct stat *ret)
+{
+	autofree char *name = NULL;
+	struct resource target;
+	int r;
+
+	if (asprintf(&name, "%s/%s", rq->name, e->name) < 0)
+		return -ENOMEM;
+	r = resource_open(rq->server, name + (*rq->name ? 0 : 1), &target);
+	if (r < 0)
+		return r;
+	*ret = target.st;
+	e->extent = state_extent(target.fd, target.state, (uint64_t)target.st.st_size);
+	resource_close(&target);
+	return 0;
+}
+
+/* False for what is neither file nor directory, or gone. */
 static bool entry_fill(const struct request *rq, int directory, struct listing_entry *e)
 {
-	const struct server *s = rq->server;
 	struct stat st;
 
 	if (fstatat(directory, e->name, &st, AT_SYMLINK_NOFOLLOW))
 		return false;
-	if (S_ISLNK(st.st_mode)) {
-		autofree char *name = NULL;
-		struct resource target;
-
-		if (asprintf(&name, "%s/%s", rq->name, e->name) < 0)
-			return false;
-		if (resource_open(s, name + (*rq->name ? 0 : 1), &target) < 0)
-			return false;
-		st = target.st;
-		e->state = target.state;
-		resource_close(&target);
-	} else if (S_ISREG(st.st_mode) && s->root_is_live && st.st_dev == s->root_device) {
-		e->size = (uint64_t)st.st_size;
-		entry_ask_state(s, directory, e);
-	}
-	if (!e->size)
-		e->size = (uint64_t)st.st_size;
+	if (S_ISREG(st.st_mode))
+		e->extent = file_extent(rq->server, directory, e->name, &st);
+	else if (S_ISLNK(st.st_mode) && follow_link(rq, e, &st) < 0)
+		return false;
 	e->directory = S_ISDIR(st.st_mode);
 	e->modified = st.st_mtim;
 	return S_ISDIR(st.st_mode) || S_ISREG(st.st_mode);
@@ -158,8 +158,10 @@ enum MHD_Result listing_answer(struct request *rq)
 	if (r < 0)
 		return reply_errno(rq, r);
 	rq->body_bytes = t.len;
-	response = reply_text_response(
-		&t, json ? "application/json; charset=utf-8" : "text/html; charset=utf-8");
+	if (json)
+		response = reply_text_response(&t, "application/json; charset=utf-8");
+	else
+		response = page_response(&t);
 	reply_header(response, "Cache-Control", "no-cache");
 	reply_header(response, "Vary", "Accept");
 	return reply_send(rq, MHD_HTTP_OK, response);

@@ -15,11 +15,8 @@
 struct listing_entry {
 	char *name;
 	bool directory;
-	uint64_t size; /* bytes; of a growing file its edge */
-	bool declared;
-	uint64_t declared_size;
+	struct extent extent; /* of a file */
 	struct timespec modified;
-	enum state state;
 };
 
 struct listing {

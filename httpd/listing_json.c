@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* {"path": "a/b", "entries": [{"name", "type", "size", "modified", "state", "declared"}]} */
+/* {"path": "a/b", "entries": [{"name", "href", "type", "size", "modified", "state", "declared"}]}.
+ * A name that is not UTF-8 cannot be told in JSON; href leads to it all the same. */
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "httpd/listing.h"
+#include "httpd/page.h"
 
 static void entry_json(const struct listing_entry *e, struct text *t)
 {
@@ -14,12 +16,15 @@ static void entry_json(const struct listing_entry *e, struct text *t)
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
 	text_put(t, "{\"name\":");
 	text_json(t, e->name);
-	text_printf(t, ",\"type\":\"%s\"", e->directory ? "directory" : "file");
+	text_put(t, ",\"href\":\"./");
+	page_url(t, e->name);
+	text_printf(t, "%s\",\"type\":\"%s\"", e->directory ? "/" : "",
+		e->directory ? "directory" : "file");
 	if (!e->directory)
-		text_printf(
-			t, ",\"size\":%" PRIu64 ",\"state\":\"%s\"", e->size, state_name(e->state));
-	if (e->declared)
-		text_printf(t, ",\"declared\":%" PRIu64, e->declared_size);
+		text_printf(t, ",\"size\":%" PRIu64 ",\"state\":\"%s\"", e->extent.size,
+			state_name(e->extent.state));
+	if (e->extent.declared)
+		text_printf(t, ",\"declared\":%" PRIu64, e->extent.declared_size);
 	text_printf(t, ",\"modified\":\"%s.%03ldZ\"}", when, e->modified.tv_nsec / 1000000);
 }
 

@@ -7,7 +7,13 @@
 
 #include "common/cleanup.h"
 #include "httpd/path.h"
+#include "httpd/reply.h"
 #include "page_data.h"
+
+/* Three bars that become longer. */
+#define ICON                                                                                       \
+	"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"      \
+	"%3Cpath d='M1 2h6v3H1zM1 6.5h10v3H1zM1 11h14v3H1z' fill='%231a9c5b'/%3E%3C/svg%3E"
 
 void page_url(struct text *t, const char *name)
 {
@@ -20,7 +26,28 @@ void page_url(struct text *t, const char *name)
 		t->failed = true;
 }
 
-void page_size(struct text *t, uint64_t bytes)
+/* The control pictures of Unicode begin at U+2400; that of DEL is U+2421. */
+static void visible(struct text *t, const char *name, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)name[i];
+		char one[2] = {name[i]};
+
+		if (c < 0x20 || c == 0x7f)
+			text_printf(t, "&#%u;", 0x2400 + (c == 0x7f ? 0x21u : c));
+		else
+			text_html(t, one);
+	}
+}
+
+void page_name(struct text *t, const char *name)
+{
+	text_put(t, "<bdi>");
+	visible(t, name, strlen(name));
+	text_put(t, "</bdi>");
+}
+
+static void size(struct text *t, uint64_t bytes)
 {
 	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
 	double value = (double)bytes;
@@ -31,41 +58,72 @@ void page_size(struct text *t, uint64_t bytes)
 		i++;
 	}
 	if (i && value < 100)
-		text_printf(t, "%.1f %s", value, units[i]);
+		text_printf(t, "%.1f&nbsp;%s", value, units[i]);
 	else
-		text_printf(t, "%" PRIu64 " %s", (uint64_t)value, units[i]);
+		text_printf(t, "%" PRIu64 "&nbsp;%s", (uint64_t)value, units[i]);
 }
 
-/* "/ a / b", each but the last a link. */
+void page_state(struct text *t, const struct extent *e)
+{
+	if (e->state != STATE_PLAIN)
+		text_printf(t, "<span class=\"state %s\">%s</span>", state_name(e->state),
+			state_name(e->state));
+	else
+		text_put(t, "<span class=\"state\"></span>");
+}
+
+void page_extent(struct text *t, const struct extent *e)
+{
+	text_put(t, "<span class=\"extent\">");
+	if (e->declared && e->declared_size && e->state == STATE_GROWING)
+		text_printf(t,
+			"<progress max=\"%" PRIu64 "\" value=\"%" PRIu64
+			"\" aria-label=\"how much is there\"></progress>",
+			e->declared_size, e->size);
+	text_printf(t, "<span title=\"%" PRIu64 " bytes\">", e->size);
+	size(t, e->size);
+	if (e->declared) {
+		text_put(t, " of&nbsp;");
+		size(t, e->declared_size);
+	}
+	text_put(t, "</span></span>");
+}
+
+/* "files / a / b", each but the last a link. */
 static void breadcrumb(struct text *t, const char *name)
 {
-	autofree char *up = strdup(name);
-	size_t at = 0;
+	const char *part = name;
 
-	text_put(t, *name ? "<a href=\"/\">/</a> " : "/");
-	while (up && name[at]) {
-		size_t len = strcspn(name + at, "/");
-		bool last = !name[at + len] || !name[at + len + 1];
+	text_put(t, *name ? "<a href=\"/\">files</a>" : "files");
+	while (*part) {
+		size_t len = strcspn(part, "/");
+		bool last = !part[len] || !part[len + 1];
 
-		memcpy(up, name, at + len);
-		up[at + len] = '\0';
+		text_put(t, "<i>/</i>");
 		if (!last) {
+			autofree char *up = strndup(name, (size_t)(part - name) + len);
+
 			text_put(t, "<a href=\"/");
-			page_url(t, up);
+			page_url(t, up ? up : "");
 			text_put(t, "/\">");
 		}
-		text_html(t, up + at);
-		text_put(t, last ? "" : "</a> / ");
-		at += len + (name[at + len] == '/');
+		text_put(t, "<bdi>");
+		visible(t, part, len);
+		text_put(t, last ? "</bdi>" : "</bdi></a>");
+		part += len + (part[len] == '/');
 	}
 }
 
 void page_begin(struct text *t, const char *name)
 {
 	text_put(t, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-		    "<meta name=\"viewport\" content=\"width=device-width\">\n<title>/");
-	text_html(t, name);
-	text_put(t, "</title>\n<style>\n");
+		    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+		    "<title>");
+	if (*name)
+		visible(t, name, strlen(name));
+	else
+		text_put(t, "files");
+	text_put(t, "</title>\n<link rel=\"icon\" href=\"" ICON "\">\n<style>");
 	text_put(t, page_style_css);
 	text_put(t, "</style>\n</head>\n<body>\n<main>\n<h1>");
 	breadcrumb(t, name);
@@ -74,11 +132,15 @@ void page_begin(struct text *t, const char *name)
 
 void page_end(struct text *t, enum page_script script)
 {
-	text_put(t, "</main>\n<footer>rww-httpd " RWWFS_VERSION "</footer>\n");
-	if (script != PAGE_STILL) {
-		text_put(t, "<script>\n");
-		text_put(t, script == PAGE_LISTING ? page_listing_js : page_follow_js);
-		text_put(t, "</script>\n");
-	}
-	text_put(t, "</body>\n</html>\n");
+	text_put(t, "</main>\n<footer>rww-httpd " RWWFS_VERSION "</footer>\n<script>");
+	text_put(t, script == PAGE_LISTING ? page_listing_js : page_view_js);
+	text_put(t, "</script>\n</body>\n</html>\n");
+}
+
+struct MHD_Response *page_response(struct text *t)
+{
+	struct MHD_Response *r = reply_text_response(t, "text/html; charset=utf-8");
+
+	reply_header(r, "Content-Security-Policy", page_csp);
+	return r;
 }

@@ -74,6 +74,18 @@ int state_edge(int fd, uint64_t *ret)
 	return get_number(fd, "user.rww.edge", ret);
 }
 
+struct extent state_extent(int fd, enum state state, uint64_t st_size)
+{
+	struct extent e = {.state = state, .size = st_size};
+
+	if (state != STATE_GROWING && state != STATE_ABORTED)
+		return e;
+	if (state_edge(fd, &e.size) < 0)
+		e.size = st_size;
+	e.declared = !state_declared_size(fd, &e.declared_size);
+	return e;
+}
+
 int state_declare_size(int fd, uint64_t size)
 {
 	char buf[32];

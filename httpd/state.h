@@ -27,6 +27,17 @@ enum state state_get(int fd);
 int state_declared_size(int fd, uint64_t *ret);
 int state_edge(int fd, uint64_t *ret);
 
+/* How much of a file there is: the bytes up to its edge, and what its writer declared. */
+struct extent {
+	enum state state;
+	uint64_t size;
+	bool declared;
+	uint64_t declared_size;
+};
+
+/* Of a file in that state with that st_size; fd is not used for one that has ended well. */
+struct extent state_extent(int fd, enum state state, uint64_t st_size);
+
 int state_declare_size(int fd, uint64_t size);
 int state_abort(int fd);
 

@@ -468,6 +468,21 @@ def test_a_mount_that_goes_away(serve, make_mount):
     assert web.request("/").status == 503
 
 
+def test_the_live_query_has_no_ranges_while_the_file_grows(growing):
+    """For media players: they ask for bytes=0- and take the answer for the whole."""
+    _, web, writer = growing
+    response = web.request("/f.txt?live", Range="bytes=0-")
+    assert response.status == 200 and response.headers["transfer-encoding"] == "chunked"
+    assert response.exactly(100) == pattern(100)
+    writer.write(b"more")
+    assert response.exactly(4) == b"more"
+    writer.close()
+    assert response.some() == b""
+    web.wait_held(0)
+    response = web.request("/f.txt?live", Range="bytes=100-")
+    assert (response.status, response.rest()) == (206, b"more")
+
+
 # -- listings
 
 def test_listing_shows_states_and_live_sizes(growing):

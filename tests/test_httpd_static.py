@@ -295,7 +295,8 @@ def test_json_listing(web, site):
     entries = {e["name"]: e for e in listing["entries"]}
     assert set(entries) == {"a.txt", "big.bin", "dir", "empty", 'odd "\\ name\n'}
     assert entries["a.txt"]["size"] == 12 and entries["a.txt"]["state"] == "complete"
-    assert entries["dir"]["type"] == "directory"
+    assert entries["dir"]["type"] == "directory" and entries["dir"]["href"] == "./dir/"
+    assert web.get(entries['odd "\\ name\n']["href"][1:]) == b"x"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entries["a.txt"]["modified"])
 
 
@@ -324,7 +325,8 @@ def test_no_listing(serve, site):
 def test_view_pages(web, site):
     (site / "film.mp4").write_bytes(b"x")
     assert b"<pre" in web.get("/a.txt?view")
-    assert b'<video controls src="./film.mp4">' in web.get("/film.mp4?view")
+    assert b'<video controls src="./film.mp4?live"' in web.get("/film.mp4?view")
+    assert web.request("/film.mp4?live", Range="bytes=0-").status == 206
 
 
 # -- malformed requests

@@ -1,41 +1,41 @@
-// Keeps sizes and states of the table current. The page is complete without it.
+// Keeps the table current: asks for the page again and takes over what differs. The page is
+// complete without it.
 "use strict";
 (() => {
-  const body = document.querySelector("tbody");
-  const bytes = n => {
-    const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let i = 0;
-    while (n >= 1024 && i < units.length - 1) { n /= 1024; i++; }
-    return (i && n < 100 ? n.toFixed(1) : Math.floor(n)) + " " + units[i];
+  const rows = document.querySelector("tbody"), status = document.querySelector("[role=status]");
+  const key = row => row.querySelector("a").getAttribute("href");
+  const say = text => { if (status.textContent !== text) status.textContent = text; };
+
+  // Cell by cell, so that focus and selection stay where they are.
+  const update = (mine, fresh) => [...fresh.cells].forEach((cell, i) => {
+    if (!mine.cells[i].isEqualNode(cell)) mine.cells[i].replaceWith(cell);
+  });
+  const merge = fresh => {
+    const left = new Map([...rows.rows].map(row => [key(row), row]));
+    const next = [...fresh.rows].map(row => [left.get(key(row)), row]);
+    for (const [mine] of next) if (mine) left.delete(key(mine));
+    for (const gone of left.values()) gone.remove();
+    next.forEach(([mine, row], i) => {
+      if (mine) update(mine, row);
+      else rows.insertBefore(row, rows.rows[i] || null);
+    });
   };
-  const row = name => [...body.rows].find(r => r.dataset.name === name);
-  const show = (r, e) => {
-    const state = r.querySelector("span.state"), size = r.querySelector(".size");
-    size.textContent = e.declared === undefined ? bytes(e.size)
-      : bytes(e.size) + " of " + bytes(e.declared);
-    size.title = e.size + " bytes";
-    state.className = "state " + e.state;
-    state.textContent = e.state === "complete" ? "" : e.state;
-  };
-  let names;
-  const update = async () => {
-    let growing = false, changed = false;
+
+  const turn = async () => {
+    const start = performance.now();
     try {
-      const answer = await fetch(location.pathname, { headers: { Accept: "application/json" } });
-      if (!answer.ok) throw new Error(answer.status);
-      const list = (await answer.json()).entries;
-      for (const e of list) {
-        const r = row(e.name);
-        if (r && e.type === "file") show(r, e);
-        growing = growing || e.state === "growing";
-      }
-      const now = JSON.stringify(list.map(e => e.name));
-      changed = names === undefined ? list.length !== body.querySelectorAll("tr[data-name]").length
-        : names !== now;
-      names = now;
-    } catch (error) { /* the server is away: the next turn tries again */ }
-    if (changed) location.reload();
-    else setTimeout(update, document.hidden ? 5000 : growing ? 500 : 2000);
+      const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
+      if (!answer.ok) throw new Error("the server says " + answer.status);
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const fresh = page.querySelector("#files tbody");
+      if (!fresh) return location.reload(); // an index.html has come
+      merge(fresh);
+      say(page.querySelector("[role=status]").textContent);
+    } catch (error) {
+      say("Not up to date: " + (error.name === "Error" ? error.message : "the server does not answer"));
+    }
+    const usual = document.hidden ? 5000 : rows.querySelector(".growing") ? 500 : 1000;
+    setTimeout(turn, Math.max(usual, 10 * (performance.now() - start)));
   };
-  setTimeout(update, 500);
+  setTimeout(turn, 500);
 })();
