@@ -222,6 +222,10 @@ void file_cut(struct fs *fs, struct file *f, uint64_t offset)
 	}
 	if (f->end > offset)
 		f->end = offset;
+	if (f->edge_told > offset) {
+		f->edge_told = offset;
+		f->cuts++;
+	}
 	(void)ranges_remove(&f->unwritten, offset, UINT64_MAX); /* -ENOMEM: holds too long */
 }
 

@@ -52,6 +52,8 @@ struct file {
 	char note[96];               /* what became of the declared size; may be "" */
 	uint64_t declared;           /* RULE_NONE if none */
 	uint64_t end;                /* without passthrough: how far the daemon has written */
+	uint64_t edge_told;          /* the furthest edge that user.rww.progress told */
+	uint64_t cuts;               /* how often bytes before it were taken away */
 	bool end_cached;             /* invalidate.c */
 	uint64_t hidden_from;        /* invalidate.c; RULE_NONE, or the size to show meanwhile */
 	bool pages_refused; /* no page may be held any more: a change of size would wait for it */

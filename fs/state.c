@@ -89,6 +89,37 @@ static int snapshot(struct fs *fs, struct inode *i, struct snapshot *ret)
 	return 0;
 }
 
+/* What one who reads through a plain handle must know, at one moment: no cut comes between the edge
+ * and the count of cuts, and an end is told only if it was there before the size. */
+static int progress(struct fs *fs, struct file *f, char *buf, size_t size)
+{
+	uint64_t edge = 0, declared, cuts;
+	enum file_state state;
+	char promise[24] = "-";
+	struct stat st;
+	int r;
+
+	pthread_rwlock_rdlock(&f->io);
+	pthread_mutex_lock(&fs->files_lock);
+	state = f->state;
+	pthread_mutex_unlock(&fs->files_lock);
+	r = fstat(file_fd(f), &st) < 0 ? -errno : state_edge(fs, f, (uint64_t)st.st_size, &edge);
+	pthread_mutex_lock(&fs->files_lock);
+	if (r == 0) {
+		end_check_declared_locked(f, (uint64_t)st.st_size);
+		f->edge_told = edge > f->edge_told ? edge : f->edge_told;
+	}
+	declared = f->declared;
+	cuts = f->cuts;
+	pthread_mutex_unlock(&fs->files_lock);
+	pthread_rwlock_unlock(&f->io);
+	if (declared != RULE_NONE)
+		snprintf(promise, sizeof(promise), "%" PRIu64, declared);
+	return r < 0 ? r
+		     : snprintf(buf, size, "%s %" PRIu64 " %s %" PRIu64, state_name(state), edge,
+			       promise, cuts);
+}
+
 /* The text of one attribute; its length, or -ENODATA when the file has none by that name. */
 static int text_of(
 	struct fs *fs, const struct snapshot *s, const char *what, char *buf, size_t size)
@@ -106,6 +137,8 @@ static int text_of(
 		return snprintf(buf, size, "%s", s->reason);
 	if (!strcmp(what, "size") && s->declared != RULE_NONE)
 		return snprintf(buf, size, "%" PRIu64, s->declared);
+	if (!strcmp(what, "progress") && s->file)
+		return progress(fs, s->file, buf, size);
 	if (strcmp(what, "edge") != 0)
 		return -ENODATA;
 	r = state_edge(fs, s->file, s->size, &edge);

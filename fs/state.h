@@ -2,6 +2,8 @@
 /*
  * A file's state as extended attributes of the mounted file, user.rww.*: state, reason, size
  * (declared), edge, writers, readers (held reads). Text without a newline, numbers in decimal.
+ * While it is open, progress: state, edge, declared size or "-", and how often bytes that it had
+ * told of were taken away.
  */
 #ifndef FS_STATE_H
 #define FS_STATE_H

@@ -57,6 +57,8 @@ static struct MHD_Response *small_body(struct request *rq, uint64_t first, size_
 
 	if (!data || !read_fully(rq->resource.fd, data, length, first))
 		return NULL;
+	if (resource_changed(&rq->resource))
+		return NULL;
 	r = MHD_create_response_from_buffer(length, data, MHD_RESPMEM_MUST_FREE);
 	if (r)
 		(void)steal_ptr(&data);
@@ -79,7 +81,7 @@ struct MHD_Response *body_of_file(struct request *rq, uint64_t first, uint64_t l
 	if (!r)
 		cleanup_close(&fd);
 	else if (!request_is_head(rq))
-		client_set_body(&rq->server->clients, rq->client, rq->resource.fd, first + length);
+		client_set_body(&rq->server->clients, rq->client, &rq->resource, first + length);
 	return r;
 }
 
@@ -110,9 +112,8 @@ static ssize_t copy_text(const struct text *t, uint64_t at, char *buf, size_t ma
 	return (ssize_t)n;
 }
 
-static ssize_t parts_read(void *cls, uint64_t pos, char *buf, size_t max)
+static ssize_t parts_piece(struct parts_body *b, uint64_t pos, char *buf, size_t max)
 {
-	struct parts_body *b = cls;
 
 	for (size_t i = 0; i <= b->count; i++) {
 		uint64_t length = i < b->count ? b->part[i].last - b->part[i].first + 1 : 0;
@@ -130,6 +131,15 @@ static ssize_t parts_read(void *cls, uint64_t pos, char *buf, size_t max)
 		pos -= length;
 	}
 	return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+static ssize_t parts_read(void *cls, uint64_t pos, char *buf, size_t max)
+{
+	struct parts_body *b = cls;
+	ssize_t n = parts_piece(b, pos, buf, max);
+
+	b->rq->body_bytes += n > 0 ? (uint64_t)n : 0;
+	return n;
 }
 
 static uint64_t parts_fill(struct parts_body *b, const struct range_parts *parts, uint64_t size,
@@ -165,14 +175,14 @@ struct MHD_Response *body_of_parts(struct request *rq, const struct range_parts 
 {
 	struct parts_body *b = calloc(1, sizeof(*b));
 	struct MHD_Response *r = NULL;
+	uint64_t length;
 
 	if (!b)
 		return NULL;
 	b->rq = rq;
-	rq->body_bytes = parts_fill(b, parts, size, type, boundary);
+	length = parts_fill(b, parts, size, type, boundary);
 	if (parts_are_whole(b))
-		r = MHD_create_response_from_callback(
-			rq->body_bytes, BLOCK, parts_read, b, parts_free);
+		r = MHD_create_response_from_callback(length, BLOCK, parts_read, b, parts_free);
 	if (!r)
 		parts_free(b);
 	return r;
@@ -184,13 +194,10 @@ struct live_body {
 	struct request *rq;
 	uint64_t first, end; /* end: one past the last byte that may be sent */
 	bool has_length, flushed;
+	bool declared;    /* its client was told the size that the writer had declared, */
+	uint64_t promise; /* this one */
 	unsigned drained;
 };
-
-static bool is_close_delimited(const struct live_body *b)
-{
-	return !b->has_length && request_is_http_1_0(b->rq);
-}
 
 /* Only a reset tells the end of a close-delimited body from its whole; but a reset also throws
  * away what the client has not got yet, so that goes out first. */
@@ -210,15 +217,38 @@ static ssize_t cut(struct live_body *b, enum outcome why, char *buf)
 	if (b->rq->outcome == OUTCOME_OK && why == OUTCOME_ABORTED)
 		atomic_fetch_add(&b->rq->server->metrics.cuts, 1);
 	b->rq->outcome = why;
-	if (why != OUTCOME_GONE && is_close_delimited(b))
+	if (b->rq->close_delimited)
 		return cut_by_reset(b, buf);
 	return end_connection(b->rq, buf);
+}
+
+/* Neither were bytes taken back, nor is the file longer than its client was told. */
+static bool is_true(const struct live_body *b, const struct live_view *view)
+{
+	if (view->truncated)
+		return false;
+	if (!b->declared)
+		return true;
+	return view->state == STATE_COMPLETE ? view->edge == b->promise
+					     : view->declared && view->size == b->promise;
+}
+
+/* Before a body may end well the mount is asked once more: the follow thread may have been slower
+ * than a writer who began anew, and what was read then may be of another file. */
+static bool is_still_true(const struct live_body *b)
+{
+	struct live_view view;
+
+	live_look(b->rq->live, &view);
+	return is_true(b, &view);
 }
 
 /* The clean end. Over TLS only the library can say it. */
 static ssize_t finish(struct live_body *b, char *buf)
 {
-	if (!is_close_delimited(b) || b->rq->server->cert)
+	if (!b->has_length && !is_still_true(b))
+		return cut(b, OUTCOME_ABORTED, buf);
+	if (!b->rq->close_delimited || b->rq->server->cert)
 		return MHD_CONTENT_READER_END_OF_STREAM;
 	b->rq->finished = true;
 	return end_connection(b->rq, buf);
@@ -253,10 +283,11 @@ static ssize_t read_now(struct live_body *b, uint64_t offset, uint64_t edge, cha
 	size_t want = end - offset < max ? (size_t)(end - offset) : max;
 	ssize_t n = pread(b->rq->live->fd, buf, want, (off_t)offset);
 
+	if (n > 0 && b->has_length && offset + (uint64_t)n == b->end && !is_still_true(b))
+		return cut(b, OUTCOME_ABORTED, buf);
 	if (n > 0) {
 		b->flushed = true;
-		if (!b->has_length)
-			b->rq->body_bytes += (uint64_t)n;
+		b->rq->body_bytes += (uint64_t)n;
 		return n;
 	}
 	if (n < 0 && errno != EIO)
@@ -277,7 +308,7 @@ static ssize_t live_read(void *cls, uint64_t pos, char *buf, size_t max)
 		if (offset >= b->end)
 			return finish(b, buf);
 		live_view(b->rq->live, &view);
-		if (view.truncated)
+		if (!is_true(b, &view))
 			return cut(b, OUTCOME_ABORTED, buf);
 		if (offset < view.edge)
 			return read_now(b, offset, view.edge, buf, max);
@@ -290,20 +321,26 @@ static ssize_t live_read(void *cls, uint64_t pos, char *buf, size_t max)
 	}
 }
 
-struct MHD_Response *body_of_live(
-	struct request *rq, uint64_t first, uint64_t last, uint64_t length)
+struct MHD_Response *body_of_live(struct request *rq, const struct live_view *view, uint64_t first,
+	uint64_t last, uint64_t length)
 {
 	struct live_body *b = calloc(1, sizeof(*b));
 	struct MHD_Response *r;
 
 	if (!b)
 		return NULL;
-	*b = (struct live_body){.rq = rq, .first = first, .has_length = length != MHD_SIZE_UNKNOWN};
+	*b = (struct live_body){.rq = rq,
+		.first = first,
+		.has_length = length != MHD_SIZE_UNKNOWN,
+		.declared = view->declared,
+		.promise = view->size};
 	b->end = b->has_length ? first + length : last == UINT64_MAX ? last : last + 1;
-	rq->body_bytes = b->has_length ? length : 0;
+	rq->close_delimited = !b->has_length && request_is_http_1_0(rq);
+	if (rq->close_delimited)
+		client_set_close_delimited(&rq->server->clients, rq->client, true);
 	atomic_fetch_add(&rq->server->metrics.follows, 1);
 	r = MHD_create_response_from_callback(length,
-		b->has_length || is_close_delimited(b) ? BLOCK : NO_BLOCK, live_read, b, free);
+		b->has_length || rq->close_delimited ? BLOCK : NO_BLOCK, live_read, b, free);
 	if (!r)
 		free(b);
 	return r;

@@ -21,9 +21,9 @@ struct MHD_Response *body_of_parts(struct request *rq, const struct range_parts 
 	uint64_t size, const char *type, const char *boundary);
 
 /* From byte first of rq->live on: length bytes, or with MHD_SIZE_UNKNOWN as many as come, up to
- * byte last. Waits at the live edge; cuts the connection when the writer failed or the file ends
- * short of length. */
-struct MHD_Response *body_of_live(
-	struct request *rq, uint64_t first, uint64_t last, uint64_t length);
+ * byte last. Waits at the live edge; cuts the connection when the writer failed, the file ends
+ * short of length, or what was said of it (view) turns out wrong. */
+struct MHD_Response *body_of_live(struct request *rq, const struct live_view *view, uint64_t first,
+	uint64_t last, uint64_t length);
 
 #endif

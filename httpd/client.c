@@ -54,7 +54,6 @@ struct client *client_new(struct clients *c, struct follow *f, int socket, uint6
 	client->socket = socket;
 	client->deadline_ms = deadline_ms;
 	client->idle = true;
-	client->body = -1;
 	address_text(socket, client->address, sizeof(client->address));
 	peer_init(&client->peer, f, socket);
 	SCOPED_LOCK(&c->lock);
@@ -81,20 +80,44 @@ void client_expect_header(struct clients *c, struct client *client, uint64_t dea
 	client->idle = idle;
 }
 
-void client_set_body(struct clients *c, struct client *client, int fd, uint64_t end)
+void client_set_body(
+	struct clients *c, struct client *client, const struct resource *body, uint64_t end)
 {
 	SCOPED_LOCK(&c->lock);
-	client->body = fd;
+	client->body = body;
 	client->body_end = end;
 }
 
+void client_set_close_delimited(struct clients *c, struct client *client, bool yes)
+{
+	SCOPED_LOCK(&c->lock);
+	client->close_delimited = yes;
+}
+
+void clients_cut(struct clients *c)
+{
+	SCOPED_LOCK(&c->lock);
+	list_for_each (it, &c->all) {
+		struct client *client = list_entry(it, struct client, entry);
+
+		if (client->close_delimited)
+			client_reset(client->socket);
+	}
+}
+
 /* libmicrohttpd waits for the socket when sendfile(2) moves nothing, which it does for ever at
- * the end of a file that shrank. Only then is the file asked, which may be slow. */
+ * the end of a file that shrank. Only then is the file asked, which may be slow. One that was cut
+ * on a mount, and perhaps written anew, is no longer the one that was promised. */
 static bool body_is_missing(const struct client *client)
 {
+	const struct resource *body = client->body;
 	struct stat st;
 
-	return client->body >= 0 && !client_unsent(client->socket) && !fstat(client->body, &st) &&
+	if (!body)
+		return false;
+	if (resource_was_cut(body))
+		return true;
+	return !client_unsent(client->socket) && !fstat(body->fd, &st) &&
 	       (uint64_t)st.st_size < client->body_end;
 }
 

@@ -15,6 +15,7 @@
 
 #include "common/list.h"
 #include "httpd/follow.h"
+#include "httpd/resource.h"
 
 struct clients {
 	pthread_mutex_t lock;
@@ -28,8 +29,9 @@ struct client {
 	struct peer peer;     /* follow.h */
 	uint64_t deadline_ms; /* for the header, 0 while a request is answered; clients->lock */
 	bool idle;            /* between requests; clients->lock */
-	int body;             /* file whose bytes the kernel sends, -1 for none; clients->lock */
-	uint64_t body_end;    /* its size must not become less; clients->lock */
+	const struct resource *body; /* whose bytes the kernel sends, NULL: none; clients->lock */
+	uint64_t body_end;           /* its size must not become less; clients->lock */
+	bool close_delimited; /* a body runs that an orderly close would end; clients->lock */
 	char address[INET6_ADDRSTRLEN];
 };
 
@@ -44,8 +46,15 @@ void client_free(struct clients *c, struct client *client);
 void client_expect_header(
 	struct clients *c, struct client *client, uint64_t deadline_ms, bool idle);
 
-/* The kernel sends from fd, up to offset end; fd -1: no longer. The caller keeps fd open. */
-void client_set_body(struct clients *c, struct client *client, int fd, uint64_t end);
+/* The kernel sends from body, up to offset end; NULL: no longer. The caller keeps it open. */
+void client_set_body(
+	struct clients *c, struct client *client, const struct resource *body, uint64_t end);
+
+/* From now on, or no longer, only a reset tells the client that its answer was cut. */
+void client_set_close_delimited(struct clients *c, struct client *client, bool yes);
+
+/* Resets those, before the library closes them. */
+void clients_cut(struct clients *c);
 
 /* Shuts down those past their deadline, those whose file became too short for the Content-Length
  * they were promised, and with idle_too those between requests. */

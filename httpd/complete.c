@@ -92,7 +92,7 @@ static struct MHD_Response *parts_response(
 }
 
 /* RFC 9110 section 14.2 defines Range for GET alone. */
-enum MHD_Result complete_answer(struct request *rq)
+enum MHD_Result complete_answer(struct request *rq, bool *ret_again)
 {
 	uint64_t size = (uint64_t)rq->resource.st.st_size;
 	enum range_answer answer = RANGE_WHOLE;
@@ -122,6 +122,10 @@ enum MHD_Result complete_answer(struct request *rq)
 	} else {
 		r = body_of_file(rq, 0, size);
 		reply_header(r, "Content-Type", request_type(rq));
+	}
+	if (!r && resource_changed(&rq->resource)) {
+		*ret_again = true;
+		return MHD_YES;
 	}
 	if (!r)
 		return reply_errno(rq, -EIO);

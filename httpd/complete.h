@@ -7,8 +7,8 @@
 #include "httpd/request.h"
 #include "httpd/validator.h"
 
-/* rq->resource is an open file. */
-enum MHD_Result complete_answer(struct request *rq);
+/* rq->resource is an open file. *ret_again: no answer, it has begun to change; open it again. */
+enum MHD_Result complete_answer(struct request *rq, bool *ret_again);
 
 /* What growing files share with complete ones. */
 enum condition_result request_conditions(

@@ -89,12 +89,12 @@ static void live_settle(struct follow *f, struct live *live)
 	live_unwatch_locked(f, live);
 }
 
-static void live_changed(struct follow *f, struct live *live, bool end_too)
+static void live_changed(struct follow *f, struct live *live)
 {
 	if (live->directory)
 		live_count_change(live);
 	else
-		live_ask(live, end_too);
+		live_ask(live);
 	live_settle(f, live);
 	live_put(f, live);
 }
@@ -108,7 +108,7 @@ static void lives_recheck(struct follow *f)
 		if (all[i] == f->timer)
 			live_put(f, all[i]);
 		else
-			live_changed(f, all[i], true);
+			live_changed(f, all[i]);
 }
 
 /* True when deadline_ms is now the next one. */
@@ -156,7 +156,7 @@ static void inotify_event(struct follow *f, const struct inotify_event *event)
 	live = live_of_watch_locked(f, event->wd);
 	pthread_mutex_unlock(&f->table_lock);
 	if (live)
-		live_changed(f, live, false);
+		live_changed(f, live);
 }
 
 /* A read's worth of events; the same file twice in a row is asked once. */
@@ -213,7 +213,7 @@ static void event_handle(struct follow *f, const struct epoll_event *event)
 	else if (kind == SLOT_INOTIFY)
 		inotify_read(f);
 	else if (kind == SLOT_LIVE)
-		live_changed(f, live, true);
+		live_changed(f, live);
 	else if (live) {
 		(void)live_wake(f, live, false); /* as in live_settle() */
 		live_put(f, live);

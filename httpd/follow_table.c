@@ -125,8 +125,8 @@ static int watch_add(struct follow *f, int fd, bool directory)
 	int watch;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	watch = inotify_add_watch(
-		f->inotify, path, directory ? IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF : IN_MODIFY);
+	watch = inotify_add_watch(f->inotify, path,
+		directory ? IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF : IN_MODIFY | IN_ATTRIB);
 	if (watch < 0)
 		log_warn("cannot watch a followed file: %s; asking once a second instead",
 			strerror(errno));
@@ -147,7 +147,7 @@ static struct live *live_publish(struct follow *f, struct live *live, const stru
 	f->live_count++;
 	list_add_tail(&f->lives, &live->entry);
 	live->watch = watch_add(f, live->fd, live->directory);
-	live_ask(live, true);
+	live_ask(live);
 	if (live->view.state != STATE_GROWING)
 		live_unwatch_locked(f, live);
 	else if (!live->directory)

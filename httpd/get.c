@@ -35,13 +35,14 @@ static enum MHD_Result file_answer(struct request *rq)
 	for (int i = 0; i < STATE_RACES; i++) {
 		enum state state = rq->resource.state;
 		enum MHD_Result result;
-		bool complete = false;
+		bool again = false;
 		int r;
 
 		if (state == STATE_PLAIN || state == STATE_COMPLETE)
-			return complete_answer(rq);
-		result = growing_answer(rq, &complete);
-		if (!complete)
+			result = complete_answer(rq, &again);
+		else
+			result = growing_answer(rq, &again);
+		if (!again)
 			return result;
 		request_follow(rq, NULL);
 		resource_close(&rq->resource);

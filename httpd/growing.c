@@ -36,8 +36,8 @@ static void common_headers(struct request *rq, struct MHD_Response *r, const str
 
 static enum MHD_Result whole(struct request *rq, const struct live_view *view)
 {
-	struct MHD_Response *r =
-		body_of_live(rq, 0, UINT64_MAX, view->declared ? view->size : MHD_SIZE_UNKNOWN);
+	struct MHD_Response *r = body_of_live(
+		rq, view, 0, UINT64_MAX, view->declared ? view->size : MHD_SIZE_UNKNOWN);
 
 	common_headers(rq, r, view);
 	return reply_send(rq, MHD_HTTP_OK, r);
@@ -50,7 +50,7 @@ static enum MHD_Result part(struct request *rq, const struct live_view *view,
 {
 	bool has_length = plan == PLAN_PART || view->declared;
 	uint64_t last = plan == PLAN_CUT ? UINT64_MAX : range->last;
-	struct MHD_Response *r = body_of_live(rq, range->first, last,
+	struct MHD_Response *r = body_of_live(rq, view, range->first, last,
 		has_length ? range->last - range->first + 1 : MHD_SIZE_UNKNOWN);
 
 	common_headers(rq, r, view);

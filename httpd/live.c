@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "httpd/live.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -43,17 +41,6 @@ void live_view(struct live *live, struct live_view *ret)
 	*ret = live->view;
 }
 
-/* The end of a file that has ended, or of one whose edge the mount does not tell. */
-static int size_of(int fd, uint64_t *ret)
-{
-	struct stat st;
-
-	if (fstat(fd, &st))
-		return -errno;
-	*ret = (uint64_t)st.st_size;
-	return 0;
-}
-
 /* A mount that went away: readers must not take what they have for the whole. */
 static void view_fail(struct live_view *view, int error)
 {
@@ -61,71 +48,46 @@ static void view_fail(struct live_view *view, int error)
 	view->state = STATE_ABORTED;
 }
 
-static void view_ask_end(int fd, struct live_view *view)
+/* What the mount says now, after what it said before. */
+static void view_ask(int fd, struct live_view *view)
 {
-	enum state state = state_get(fd);
-	uint64_t size;
-	int r;
-
-	if (state == STATE_GROWING)
-		return;
-	r = size_of(fd, &size);
-	if (state == STATE_PLAIN || r < 0) {
-		view_fail(view, r < 0 ? r : -ENOTCONN);
-		return;
-	}
-	/* The edge of an aborted file with a declared size is not its st_size. */
-	if (state == STATE_ABORTED && state_edge(fd, &size) < 0)
-		size = view->edge;
-	view->truncated |= size < view->edge;
-	if (size > view->edge)
-		view->edge = size;
-	view->state = state;
-}
-
-static void view_ask_edge(int fd, struct live_view *view)
-{
-	uint64_t edge, size;
-	int r = state_edge(fd, &edge);
+	struct progress now;
+	int r = state_progress(fd, &now);
 
 	if (r < 0) {
-		view_ask_end(fd, view);
+		view_fail(view, r);
 		return;
 	}
-	view->truncated |= edge < view->edge;
-	if (edge > view->edge)
-		view->edge = edge;
-	if (!view->declared && !state_declared_size(fd, &size)) {
-		view->declared = true;
-		view->size = size;
-	}
-}
-
-/* Answers are merged: an older one takes nothing back. */
-static void view_merge(struct live_view *view, const struct live_view *answer)
-{
+	view->truncated |= now.edge < view->edge || (view->asked && now.cuts != view->cuts);
+	view->asked = true;
+	view->cuts = now.cuts;
+	if (now.edge > view->edge)
+		view->edge = now.edge;
 	if (view->state != STATE_GROWING)
 		return;
-	if (answer->edge > view->edge)
-		view->edge = answer->edge;
-	view->truncated |= answer->truncated;
-	view->declared |= answer->declared;
-	view->size = answer->declared ? answer->size : view->size;
-	view->state = answer->state;
+	view->state = now.state;
+	if (now.state == STATE_COMPLETE) /* which ends the declaration */
+		return;
+	view->declared = now.declared;
+	view->size = now.size;
 }
 
-void live_ask(struct live *live, bool end_too)
+void live_look(struct live *live, struct live_view *ret)
+{
+	live_view(live, ret);
+	view_ask(live->fd, ret);
+}
+
+void live_ask(struct live *live)
 {
 	struct live_view view;
 
 	live_view(live, &view);
 	if (view.state != STATE_GROWING || live->directory)
 		return;
-	view_ask_edge(live->fd, &view);
-	if (end_too && view.state == STATE_GROWING)
-		view_ask_end(live->fd, &view);
+	view_ask(live->fd, &view);
 	SCOPED_LOCK(&live->lock);
-	view_merge(&live->view, &view);
+	live->view = view;
 }
 
 void live_count_change(struct live *live)

@@ -25,8 +25,10 @@ struct live_view {
 	enum state state;
 	uint64_t edge;
 	bool declared;
-	uint64_t size;  /* when declared */
+	uint64_t size;  /* when declared; the last promise, once complete */
 	bool truncated; /* it became shorter: what was sent before is no longer true */
+	bool asked;     /* the mount; cuts counts from there */
+	uint64_t cuts;  /* see struct progress */
 };
 
 struct live {
@@ -50,8 +52,10 @@ void live_free(struct live *live);
 
 void live_view(struct live *live, struct live_view *ret);
 
-/* Asks the mount how far the file is, and with end_too whether it has ended. */
-void live_ask(struct live *live, bool end_too);
+/* Asks the mount how far the file is. The follow thread, and who makes a live. */
+void live_ask(struct live *live);
+/* Asks for *ret alone. Of a live that has ended, only truncated may become news. */
+void live_look(struct live *live, struct live_view *ret);
 
 /* A directory changed. */
 void live_count_change(struct live *live);

@@ -342,10 +342,14 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	*con = NULL;
 	waiter_done(&rq->waiter); /* before its live may go */
 	put_end(rq);
+	if (rq->close_delimited && !rq->finished && how != MHD_REQUEST_TERMINATED_COMPLETED_OK)
+		client_reset(rq->client->socket);
+	if (rq->close_delimited)
+		client_set_close_delimited(&s->clients, rq->client, false);
 	request_log(rq, how);
 	live_put(s->follow, rq->live);
 	if (rq->client)
-		client_set_body(&s->clients, rq->client, -1, 0);
+		client_set_body(&s->clients, rq->client, NULL, 0);
 	resource_close(&rq->resource);
 	if (rq->client)
 		client_expect_header(&s->clients, rq->client,

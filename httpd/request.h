@@ -40,7 +40,8 @@ struct request {
 	unsigned status;       /* 0 until answered */
 	uint64_t body_bytes;   /* promised, or counted by the body */
 	enum outcome outcome;
-	bool finished; /* the body is whole, whatever the library thinks of it */
+	bool close_delimited; /* only a reset tells half the body from the whole */
+	bool finished;        /* the body is whole, whatever the library thinks of it */
 
 	struct resource resource;
 	struct live *live; /* followed, or NULL */

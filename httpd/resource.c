@@ -9,6 +9,8 @@
 #include "httpd/root.h"
 #include "httpd/server.h"
 
+#define RACES 8 /* looks at a file that changes meanwhile */
+
 bool resource_may_grow(const struct server *s, int fd, const struct stat *st)
 {
 	return st->st_dev == s->root_device ? s->root_is_live : state_is_known(fd);
@@ -50,6 +52,49 @@ static int open_quick(const struct server *s, const char *name)
 	return root_open(s->root, name, open_flags(st.st_mode), 0);
 }
 
+/* State and attributes of one moment, of a file that may be opened afresh at any. */
+static int ask_state(int fd, struct resource *ret)
+{
+	struct progress p;
+
+	for (int i = 0; i < RACES; i++) {
+		int r = state_progress(fd, &p);
+
+		if (r < 0)
+			return r;
+		if (fstat(fd, &ret->st))
+			return -errno;
+		if (p.state != STATE_COMPLETE || (uint64_t)ret->st.st_size == p.edge)
+			break;
+	}
+	if (p.state == STATE_COMPLETE)
+		ret->st.st_size = (off_t)p.edge;
+	ret->state = p.state;
+	ret->cuts = p.cuts;
+	return 0;
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+bool resource_changed(const struct resource *r)
+{
+	struct stat st;
+
+	return r->state != STATE_PLAIN && (fstat(r->fd, &st) || st.st_size != r->st.st_size ||
+						  !same_time(&st.st_mtim, &r->st.st_mtim) ||
+						  !same_time(&st.st_ctim, &r->st.st_ctim));
+}
+
+bool resource_was_cut(const struct resource *r)
+{
+	struct progress p;
+
+	return resource_changed(r) && (state_progress(r->fd, &p) < 0 || p.cuts != r->cuts);
+}
+
 int resource_open(const struct server *s, const char *name, struct resource *ret)
 {
 	autoclose int fd = open_quick(s, name);
@@ -64,10 +109,10 @@ int resource_open(const struct server *s, const char *name, struct resource *ret
 	if (!S_ISREG(ret->st.st_mode) && !S_ISDIR(ret->st.st_mode))
 		return -EACCES;
 	if (S_ISREG(ret->st.st_mode) && resource_may_grow(s, fd, &ret->st)) {
-		ret->state = state_get(fd);
-		/* After the state: a file that was complete then is at least this long now. */
-		if (fstat(fd, &ret->st))
-			return -errno;
+		int r = ask_state(fd, ret);
+
+		if (r < 0)
+			return r;
 	}
 	ret->fd = steal_fd(&fd);
 	return 0;

@@ -16,12 +16,19 @@ struct server;
 struct resource {
 	int fd; /* O_RDONLY | O_NONBLOCK for a file, O_RDONLY for a directory; -1: not open */
 	struct stat st;
-	enum state state; /* STATE_PLAIN for directories */
+	enum state state; /* STATE_PLAIN for directories and where there are no states */
+	uint64_t cuts;    /* of struct progress, when the file has a state */
 };
 
 /* -EACCES for what is neither file nor directory; other negative errno of open(2). */
 int resource_open(const struct server *s, const char *name, struct resource *ret);
 void resource_close(struct resource *r);
+
+/* Whether a file that was complete has begun to change: what was read meanwhile may be of both.
+ * False where there are no states: there a file is as it lies. */
+bool resource_changed(const struct resource *r);
+/* The same, but growth alone is no harm to who knows how much he wants. */
+bool resource_was_cut(const struct resource *r);
 
 /* Whether files with this st_dev may have a state; fd is any file of that kind. */
 bool resource_may_grow(const struct server *s, int fd, const struct stat *st);

@@ -297,6 +297,7 @@ void server_stop(struct server *s, const atomic_bool *hurry)
 		log_note("cutting %u connections", left);
 	if (s->follow)
 		wake_all(s);
+	clients_cut(&s->clients);
 	for (unsigned i = 0; i < s->listener_count; i++)
 		if (s->daemons[i])
 			MHD_stop_daemon(s->daemons[i]);

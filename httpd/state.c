@@ -52,16 +52,35 @@ bool state_is_known(int fd)
 	       (!get(fd, "user.rww.state", buf, sizeof(buf)) || errno == ENODATA);
 }
 
+static enum state state_of_name(const char *name)
+{
+	for (int s = STATE_GROWING; s <= STATE_ABORTED; s++)
+		if (!strcmp(name, names[s]))
+			return s;
+	return STATE_PLAIN;
+}
+
 enum state state_get(int fd)
 {
 	char buf[32];
 
-	if (get(fd, "user.rww.state", buf, sizeof(buf)) < 0)
-		return STATE_PLAIN;
-	for (int s = STATE_GROWING; s <= STATE_ABORTED; s++)
-		if (!strcmp(buf, names[s]))
-			return s;
-	return STATE_PLAIN;
+	return get(fd, "user.rww.state", buf, sizeof(buf)) < 0 ? STATE_PLAIN : state_of_name(buf);
+}
+
+int state_progress(int fd, struct progress *ret)
+{
+	struct progress p = {0};
+	char buf[96], state[16], size[24];
+	int r = get(fd, "user.rww.progress", buf, sizeof(buf));
+
+	if (r < 0)
+		return r;
+	if (sscanf(buf, "%15s %" SCNu64 " %23s %" SCNu64, state, &p.edge, size, &p.cuts) != 4)
+		return -EPROTO;
+	p.state = state_of_name(state);
+	p.declared = !parse_u64(size, &p.size);
+	*ret = p;
+	return 0;
 }
 
 int state_declared_size(int fd, uint64_t *ret)

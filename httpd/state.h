@@ -23,6 +23,17 @@ bool state_is_known(int fd);
 /* A file whose state cannot be told is STATE_PLAIN. */
 enum state state_get(int fd);
 
+/* Of a file that is open on a mount, all at one moment. */
+struct progress {
+	enum state state;
+	uint64_t edge;
+	bool declared;
+	uint64_t size; /* when declared */
+	uint64_t cuts; /* another number than before: bytes before the edge were taken away */
+};
+
+int state_progress(int fd, struct progress *ret);
+
 /* -ENODATA when none is declared. */
 int state_declared_size(int fd, uint64_t *ret);
 int state_edge(int fd, uint64_t *ret);

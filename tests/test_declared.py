@@ -55,6 +55,19 @@ def test_st_size_is_the_promise(declared):
     assert mount.xattr("f", "edge") == "2000"
 
 
+def test_progress_tells_all_at_once(declared):
+    mount, writer = declared
+    assert mount.xattr("f", "progress") == f"growing 1000 {SIZE} 0"
+    writer.call(os.posix_fallocate, 0, 8000)
+    writer.truncate(1000)
+    assert mount.xattr("f", "progress") == f"growing 1000 {SIZE} 0", "nobody had been told of more"
+    writer.truncate(400)
+    writer.pwrite(DATA[:600], 0)
+    assert mount.xattr("f", "progress") == f"growing 600 {SIZE} 1"
+    writer.pwrite(bytes(SIZE + 1), 0)
+    assert mount.xattr("f", "progress") == f"growing {SIZE + 1} - 1", "the promise was not kept"
+
+
 @pytest.mark.parametrize("flags", [0, os.O_NONBLOCK], ids=["blocking", "nonblocking"])
 def test_reads_below_it_are_held(declared, flags):
     mount, writer = declared

@@ -77,24 +77,24 @@ class Response:
         return data
 
     def exactly(self, count):
-        data = b""
+        data = bytearray()
         while len(data) < count:
             more = self.some()
             assert more, f"ended after {len(data)} of {count} bytes"
             data += more
         assert len(data) == count, f"got {len(data)} bytes instead of {count}"
-        return data
+        return bytes(data)
 
     def rest(self):
-        data = b""
+        data = bytearray()
         try:
             while more := self.some():
                 data += more
         except Cut as e:
-            raise Cut(e.how, data) from None
+            raise Cut(e.how, bytes(data)) from None
         except ConnectionResetError:
-            raise Cut("reset", data) from None
-        return data
+            raise Cut("reset", bytes(data)) from None
+        return bytes(data)
 
     def cut(self):
         """The body up to where it was cut: (how, bytes)."""

@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: MIT
+"""rww-httpd against writers who change their mind: no wrong byte, no clean end of half a file."""
+import os
+import signal
+import socket
+
+import pytest
+
+from harness import procs, server
+from harness.data import pattern
+
+pytestmark = [pytest.mark.sanitize, pytest.mark.modes("on", "off")]
+
+
+@pytest.fixture
+def serve(request, make_mount):
+    with server.factory(request) as make:
+        yield make
+
+
+@pytest.fixture
+def web(serve, mount):
+    return serve(mount.mnt, identity=mount.identity())
+
+
+@pytest.fixture
+def growing(mount, web):
+    """A file of 100 bytes that is still being written: (mount, web, writer)."""
+    writer = mount.writer("f.txt")
+    writer.write(pattern(100))
+    return mount, web, writer
+
+
+def declare(mount, name, size):
+    mount.probe.call(os.setxattr, mount.path(name), "user.rww.size", str(size).encode())
+
+
+def abort(mount, name):
+    mount.probe.call(os.setxattr, mount.path(name), "user.rww.state", b"aborted")
+
+
+def rewrite(web, writer, data):
+    """The server is stopped meanwhile: it does not see the file while it is short."""
+    web.process.send_signal(signal.SIGSTOP)
+    writer.truncate(0)
+    writer.pwrite(data, 0)
+    web.process.send_signal(signal.SIGCONT)
+
+
+# -- the file starts over
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_a_file_rewritten_under_a_follower_is_not_continued(growing, version):
+    mount, web, writer = growing
+    response = web.request("/f.txt", version=version)
+    assert response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    rewrite(web, writer, b"x" * 5000)
+    assert response.cut()[1] == b""
+    writer.close()
+    assert web.get("/f.txt") == b"x" * 5000
+
+
+def test_a_file_opened_afresh_under_a_follower_is_not_continued(growing):
+    mount, web, writer = growing
+    response = web.request("/f.txt")
+    assert response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    web.process.send_signal(signal.SIGSTOP)
+    other = mount.writer("f.txt", os.O_WRONLY | os.O_TRUNC)
+    other.write(b"x" * 5000)
+    web.process.send_signal(signal.SIGCONT)
+    assert response.cut()[1] == b""
+    fresh = web.request("/f.txt")
+    assert fresh.exactly(5000) == b"x" * 5000
+    writer.close()
+    other.close()
+    assert fresh.rest() == b""
+
+
+def test_a_declared_file_rewritten_under_a_follower_is_not_continued(growing):
+    mount, web, writer = growing
+    declare(mount, "f.txt", 5000)
+    response = web.request("/f.txt")
+    assert response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    rewrite(web, writer, b"x" * 5000)
+    assert response.cut()[1] == b""
+    writer.close()
+
+
+def test_a_slow_client_never_gets_a_clean_end_of_two_files(mount, web):
+    """What is read below the edge may be new already when the file starts over; its end tells."""
+    size = 40 << 20
+    writer = mount.writer("f.bin")
+    writer.write(b"o" * size)
+    response = web.request("/f.bin")
+    assert response.some()
+    rewrite(web, writer, b"n" * size)
+    writer.close()
+    try:
+        body = response.rest()
+    except server.Cut:
+        return
+    assert b"n" not in body
+
+
+def test_space_given_back_is_no_truncation(growing):
+    """A downloader that preallocates, and cuts what it did not need."""
+    mount, web, writer = growing
+    writer.call(os.posix_fallocate, 0, 1 << 20)
+    response = web.request("/f.txt")
+    assert response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    writer.truncate(100)
+    web.wait_held(1)
+    writer.write(b"more")
+    assert response.exactly(4) == b"more"
+    writer.close()
+    assert response.rest() == b""
+
+
+# -- a promise that was not kept
+
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=10-"}])
+def test_a_declared_size_that_is_overwritten_is_no_end(growing, headers):
+    mount, web, writer = growing
+    declare(mount, "f.txt", 200)
+    response = web.request("/f.txt", **headers)
+    first = int(headers.get("Range", "=0-")[:-1].split("=")[1])
+    assert response.exactly(100 - first) == pattern(100)[first:]
+    web.wait_held(1)
+    writer.write(b"x" * 500)
+    assert response.cut()[1] == b""
+    writer.close()
+    assert len(web.get("/f.txt")) == 600
+
+
+def test_a_size_declared_anew_is_no_end(growing):
+    mount, web, writer = growing
+    declare(mount, "f.txt", 200)
+    response = web.request("/f.txt")
+    assert response.headers["content-length"] == "200"
+    assert response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    declare(mount, "f.txt", 300)
+    procs.wait_until(lambda: web.request("/f.txt", "HEAD").headers["content-length"] == "300",
+                     "the new size")
+    writer.write(b"x" * 150)
+    assert response.cut()[1] == b""
+    writer.write(b"x" * 50)
+    writer.close()
+
+
+def test_a_size_declared_later_changes_no_answer_that_runs(growing):
+    mount, web, writer = growing
+    response = web.request("/f.txt")
+    assert response.chunked and response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    declare(mount, "f.txt", 104)
+    writer.write(b"more")
+    assert response.exactly(4) == b"more"
+    writer.close()
+    assert response.rest() == b""
+
+
+def test_declared_and_completed_short_is_no_end(growing):
+    mount, web, writer = growing
+    declare(mount, "f.txt", 200)
+    response = web.request("/f.txt")
+    assert response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    mount.probe.call(os.setxattr, mount.path("f.txt"), "user.rww.state", b"complete")
+    assert response.cut()[1] == b""
+    writer.close()
+
+
+def test_declared_and_aborted(growing):
+    mount, web, writer = growing
+    declare(mount, "f.txt", 200)
+    abort(mount, "f.txt")
+    response = web.request("/f.txt")
+    assert response.headers["content-length"] == "200"
+    assert response.cut()[1] == pattern(100)
+    assert web.request("/f.txt", Range="bytes=-10").status == 500
+    assert web.request("/f.txt", Range="bytes=90-").cut()[1] == pattern(100)[90:]
+    assert web.request("/f.txt", Range="bytes=200-").status == 416
+    assert web.request("/f.txt", "HEAD").headers["content-length"] == "200"
+
+
+# -- names that move
+
+def test_followers_keep_a_file_that_is_unlinked_renamed_or_replaced(mount, web):
+    for what in ("unlink", "rename", "replace"):
+        writer = mount.writer(what)
+        writer.write(b"begin")
+        response = web.request(f"/{what}")
+        assert response.exactly(5) == b"begin"
+        web.wait_held(1)
+        if what == "unlink":
+            mount.probe.call(os.unlink, mount.path(what))
+        elif what == "rename":
+            mount.probe.call(os.rename, mount.path(what), mount.path("elsewhere"))
+        else:
+            mount.write_file("other", b"another")
+            mount.probe.call(os.rename, mount.path("other"), mount.path(what))
+        writer.write(b"end")
+        assert response.exactly(3) == b"end"
+        writer.close()
+        assert response.rest() == b""
+        if what == "replace":
+            assert web.get("/replace") == b"another"
+        else:
+            assert web.request(f"/{what}").status == 404
+
+
+def test_an_aborted_file_that_is_continued_ends_well(growing):
+    mount, web, writer = growing
+    response = web.request("/f.txt")
+    assert response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    writer.agent.kill()
+    assert response.cut()[1] == b""
+    mount.wait_state("f.txt", "aborted")
+    again = mount.writer("f.txt", os.O_WRONLY | os.O_APPEND)
+    response = web.request("/f.txt")
+    assert response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    again.write(b"more")
+    again.close()
+    assert response.rest() == b"more"
+
+
+# -- ends that only the connection tells
+
+@pytest.mark.parametrize("version, headers", [
+    ("1.1", {"Connection": "close"}), ("1.0", {"Connection": "keep-alive"}), ("1.0", {})])
+def test_the_end_of_an_aborted_file_is_told_however_the_connection_is_kept(
+        growing, version, headers):
+    mount, web, writer = growing
+    response = web.request("/f.txt", version=version, **headers)
+    assert response.chunked == (version == "1.1")
+    assert response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    abort(mount, "f.txt")
+    assert response.cut() == ("closed" if version == "1.1" else "reset", b"")
+
+
+def test_half_a_file_does_not_end_well_for_who_stops_sending(growing):
+    """A client that shuts down its sending side counts as gone: it may not take that for the end."""
+    mount, web, writer = growing
+    response = web.request("/f.txt", version="1.0")
+    assert response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    response.client.socket.shutdown(socket.SHUT_WR)
+    assert response.cut() == ("reset", b"")
+    writer.close()
+
+
+def test_half_a_file_does_not_end_well_for_who_reads_too_slowly(serve, mount):
+    web = serve(mount.mnt, "--idle-timeout=1", identity=mount.identity())
+    writer = mount.writer("f.bin")
+    writer.write(b"x" * (32 << 20))
+    response = web.request("/f.bin", version="1.0")
+    web.wait_metric("connections", 0)
+    how, body = response.cut()
+    assert how == "reset" and len(body) < 32 << 20
+    writer.close()
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_half_a_file_does_not_end_well_when_the_server_stops(serve, mount, version):
+    web = serve(mount.mnt, "--drain-timeout=0", identity=mount.identity())
+    web.allow_log(r"cutting \d connections")
+    writer = mount.writer("f.bin")
+    writer.write(b"x" * (32 << 20))
+    busy, waiting = (web.request("/f.bin", version=version) for _ in range(2))
+    assert waiting.exactly(32 << 20)
+    web.wait_held(1)
+    web.process.send_signal(signal.SIGTERM)
+    assert waiting.cut()[1] == b""
+    assert len(busy.cut()[1]) < 32 << 20
+    assert web.wait() == 0
+    writer.close()
+
+
+def test_draining_does_not_change_how_an_end_is_told(serve, mount):
+    web = serve(mount.mnt, "--drain-timeout=60", identity=mount.identity())
+    writer = mount.writer("f.txt")
+    writer.write(b"begin")
+    held = web.connect().begin("/f.txt", Range="bytes=5-9007199254740991")
+    web.wait_held(1)
+    web.process.send_signal(signal.SIGTERM)
+    procs.wait_until(lambda: b"draining" in health(web), "the drain to begin")
+    writer.write(b"more")
+    response = held.response()
+    assert response.chunked and response.headers["connection"] == "close"
+    assert response.exactly(4) == b"more"
+    writer.agent.kill()
+    assert response.cut() == ("closed", b"")
+    assert web.wait() == 0
+
+
+def health(web):
+    client = server.Client(web.metrics_port)
+    try:
+        return client.request("/healthz").rest()
+    finally:
+        client.close()
+
+
+def test_requests_behind_a_held_one_are_answered_in_turn(growing):
+    mount, web, writer = growing
+    client = web.connect()
+    for target in ("/f.txt", "/nope", "/f.txt"):
+        client.begin(target)
+    response = client.response()
+    assert response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    writer.write(b"end")
+    writer.close()
+    assert response.rest() == b"end"
+    response = client.response()
+    assert response.status == 404 and response.rest()
+    response = client.response()
+    assert response.status == 200 and response.rest() == pattern(100) + b"end"
+
+
+def test_nothing_follows_an_answer_that_was_cut(growing):
+    mount, web, writer = growing
+    client = web.connect().begin("/f.txt").begin("/f.txt")
+    response = client.response()
+    assert response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    abort(mount, "f.txt")
+    assert response.cut() == ("closed", b"")
+    assert client.buffer == b""
+
+
+# -- a file that is replaced while it is looked at
+
+def test_a_complete_file_that_is_rewritten_is_never_half(mount, web):
+    """Requests race with a writer who opens the file afresh, again and again."""
+    contents = [bytes([c]) * 20000 for c in b"abcdefgh"]
+    mount.write_file("f.bin", contents[0])
+    agent = mount.agent()
+    rewriting = agent.begin(rewrite_all, mount.path("f.bin"), contents * 40)
+    clean = 0
+    while not rewriting.done():
+        response = web.request("/f.bin")
+        try:
+            body = response.rest()
+        except server.Cut:
+            continue
+        assert response.status == 200 and body in contents, (len(body), set(body))
+        clean += 1
+    rewriting.result()
+    assert clean
+
+
+def rewrite_all(path, contents):
+    for data in contents:
+        with open(path, "wb", buffering=0) as f:
+            f.write(data[:5000])
+            f.write(data[5000:])
