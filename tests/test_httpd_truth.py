@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 
 import pytest
 
@@ -344,7 +345,7 @@ def test_a_complete_file_that_is_rewritten_is_never_half(mount, web):
     contents = [bytes([c]) * 20000 for c in b"abcdefgh"]
     mount.write_file("f.bin", contents[0])
     agent = mount.agent()
-    rewriting = agent.begin(rewrite_all, mount.path("f.bin"), contents * 40)
+    rewriting = agent.begin(rewrite_all, mount.path("f.bin"), contents * 20)
     clean = 0
     while not rewriting.done():
         response = web.request("/f.bin")
@@ -363,3 +364,4 @@ def rewrite_all(path, contents):
         with open(path, "wb", buffering=0) as f:
             f.write(data[:5000])
             f.write(data[5000:])
+        time.sleep(0.003)  # complete for a while

@@ -260,7 +260,8 @@ def test_ffmpeg_ingest(mount, web, kind, name):
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     last = b"#EXT-X-ENDLIST" if kind == "hls" else b'type="static"'  # ffmpeg does not wait for answers
-    procs.wait_until(lambda: last in mount.stored_bytes(f"live/{name}"), "the last playlist")
+    procs.wait_until(lambda: os.path.exists(mount.stored(f"live/{name}")) and
+                     last in mount.stored_bytes(f"live/{name}"), "the last playlist")
     probe = subprocess.run(["ffprobe", "-loglevel", "error", "-show_entries", "format=duration", "-of",
                             "csv=p=0", web.url(f"/live/{name}")], timeout=60, capture_output=True,
                            text=True)
