@@ -70,6 +70,13 @@ static bool size_of_request(struct request *rq, uint64_t *ret)
 	return true;
 }
 
+/* A body that ends with the connection cannot be told from one that broke off. */
+static bool size_is_told(const struct request *rq)
+{
+	return !request_is_http_1_0(rq) || MHD_lookup_connection_value(rq->connection,
+						   MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+}
+
 static bool is_too_large(const struct request *rq, uint64_t size)
 {
 	uint64_t limit = rq->server->options->upload_limit;
@@ -92,6 +99,8 @@ enum MHD_Result put_begin(struct request *rq)
 		return reply_error(rq, MHD_HTTP_BAD_REQUEST, "A PUT of a part is not supported.");
 	if (rq->directory || !*rq->name)
 		return reply_error(rq, MHD_HTTP_CONFLICT, "This is the name of a directory.");
+	if (!size_is_told(rq))
+		return reply_error(rq, MHD_HTTP_LENGTH_REQUIRED, NULL);
 	if (!size_of_request(rq, &size) || is_too_large(rq, size))
 		return reply_error(rq, MHD_HTTP_CONTENT_TOO_LARGE, NULL);
 	if (!conditions_hold(rq))
@@ -102,9 +111,6 @@ enum MHD_Result put_begin(struct request *rq)
 	if (r == -ENOENT)
 		return reply_error(
 			rq, MHD_HTTP_CONFLICT, "The directory does not exist; ?parents makes it.");
-	if (r == -EBUSY)
-		return reply_error(
-			rq, MHD_HTTP_CONFLICT, "Another upload to this name is running.");
 	if (r < 0)
 		return reply_errno(rq, r);
 	atomic_fetch_add(&rq->server->metrics.uploads, 1);

@@ -25,6 +25,7 @@ struct upload {
 	int directory, fd;
 	char *base, *temporary; /* temporary: NULL once the file has its name */
 	bool live;              /* on an rwwfs mount: visible while it arrives */
+	bool superseded;        /* one that began later has the name; uploads->lock */
 	uint64_t written;
 };
 
@@ -60,15 +61,23 @@ static bool is_same(const struct upload *a, const struct upload *b)
 	return a->dev == b->dev && a->ino == b->ino && !strcmp(a->base, b->base);
 }
 
-/* Nobody else may write this name until it is freed. */
-static int claim(struct uploads *u, struct upload *up)
+/* Listed in the order in which they began. */
+static void upload_list(struct uploads *u, struct upload *up)
 {
 	SCOPED_LOCK(&u->lock);
-	list_for_each (it, &u->all)
-		if (is_same(list_entry(it, struct upload, entry), up))
-			return -EBUSY;
 	list_add_tail(&u->all, &up->entry);
-	return 0;
+}
+
+/* Those to the same name that began before up. */
+static void supersede_locked(struct upload *up)
+{
+	list_for_each (it, &up->uploads->all) {
+		struct upload *other = list_entry(it, struct upload, entry);
+
+		if (other == up)
+			return;
+		other->superseded |= is_same(other, up);
+	}
 }
 
 /* A hidden name beside the final one. */
@@ -94,8 +103,12 @@ static int temporary_open(struct upload *up)
 	return -errno;
 }
 
+/* Gives it its name, unless that is another's by now: then it is as if it had been replaced. */
 static int publish(struct upload *up, bool *ret_created)
 {
+	SCOPED_LOCK(&up->uploads->lock);
+	if (up->superseded)
+		return 0; /* upload_free() removes it */
 	*ret_created =
 		!renameat2(up->directory, up->temporary, up->directory, up->base, RENAME_NOREPLACE);
 	if (!*ret_created && errno != EEXIST && errno != EINVAL)
@@ -104,6 +117,7 @@ static int publish(struct upload *up, bool *ret_created)
 		return -errno;
 	free(up->temporary);
 	up->temporary = NULL;
+	supersede_locked(up);
 	return 0;
 }
 
@@ -168,10 +182,10 @@ int upload_new(
 	up->uploads = &s->uploads;
 	up->directory = up->fd = -1;
 	r = upload_locate(s, up, name);
-	if (!r)
-		r = claim(&s->uploads, up);
-	if (!r)
+	if (!r) {
+		upload_list(&s->uploads, up);
 		r = upload_open(s, up, size, ret_created);
+	}
 	if (r < 0) {
 		upload_free(up);
 		return r;

@@ -4,7 +4,9 @@
  * size that Content-Length declares, and is read while it arrives; a broken upload leaves it
  * aborted. On a plain directory nobody could tell a half file from a whole one: there it
  * appears when it is complete. In both cases it is a new file: readers of an old one of that name
- * keep that. One upload per name at a time. Any thread; errors are negative errno.
+ * keep that. Of several to one name at a time, the one that began last has it in the end: ffmpeg
+ * sends the next playlist without waiting for an answer to the last. Any thread; errors are
+ * negative errno.
  */
 #ifndef HTTPD_UPLOAD_H
 #define HTTPD_UPLOAD_H
@@ -29,7 +31,7 @@ void uploads_destroy(struct uploads *u);
 
 #define UPLOAD_SIZE_UNKNOWN UINT64_MAX
 
-/* -EBUSY when another upload to that name runs. *ret_created: there was no file of that name. */
+/* *ret_created: there was no file of that name. */
 int upload_new(
 	struct server *s, const char *name, uint64_t size, struct upload **ret, bool *ret_created);
 int upload_write(struct upload *up, const char *data, size_t size);

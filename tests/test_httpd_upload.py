@@ -104,11 +104,15 @@ def test_two_puts_to_one_name(mount, web):
     first = begin_put(web, "/f.txt")
     first.send(chunk(b"first"))
     procs.wait_until(lambda: os.path.exists(mount.stored("f.txt")), "the file to appear")
-    assert web.request("/f.txt", "PUT", body=b"second").status == 409
-    first.send(b"0\r\n\r\n")
+    follower = web.request("/f.txt")
+    assert follower.exactly(5) == b"first"
+    assert web.request("/f.txt", "PUT", body=b"second").status == 204
+    assert web.get("/f.txt") == b"second"
+    first.send(chunk(b" ends") + b"0\r\n\r\n")
     assert first.response().status == 201
-    assert web.get("/f.txt") == b"first"
-    assert web.request("/f.txt", "PUT", body=b"third").status == 204
+    assert follower.rest() == b" ends"
+    assert web.get("/f.txt") == b"second"
+    assert os.listdir(mount.store) == ["f.txt"]
 
 
 # -- anywhere
@@ -147,6 +151,19 @@ def test_on_a_plain_directory_a_file_appears_when_it_is_whole(plain):
     put.send(b"67890")
     assert put.response().status == 201
     assert web.get("/a.txt") == b"1234567890"
+
+
+def test_two_puts_to_one_name_in_a_plain_directory(plain):
+    web, path = plain
+    puts = []
+    for number in (1, 2):
+        puts.append(begin_put(web, "/f.txt", 5).send(b"put "))
+        procs.wait_until(lambda: len(os.listdir(path)) == number, "it to begin")
+    for number in (2, 1):
+        puts[number - 1].send(b"%d" % number)
+        assert puts[number - 1].response().status == 201
+    assert os.listdir(path) == ["f.txt"]
+    assert web.get("/f.txt") == b"put 2"
 
 
 def test_a_broken_upload_to_a_plain_directory_leaves_nothing(plain):
