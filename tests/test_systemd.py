@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""The systemd units, as they are installed, and the protocols that they rely on."""
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import tempfile
+
+import pytest
+
+from harness import mount as mounts
+from harness import procs, server
+from harness.tools import need, run
+
+ROOT = os.geteuid() == 0
+
+
+@pytest.fixture(scope="module")
+def installed(base):
+    """Where "meson install" put everything: (DESTDIR, folder of the units)."""
+    need("meson")
+    folder = tempfile.mkdtemp(dir=base, prefix="installed-")
+    run(["meson", "install", "-C", mounts.BUILD, "--no-rebuild", "--quiet", "--destdir", folder],
+        timeout=procs.seconds(60))
+    units = run(["find", folder, "-name", "rwwfs@.service", "-printf", "%h"]).decode()
+    assert units, "no units were installed"
+    yield folder, units
+    mounts.remove_tree(folder)
+
+
+@pytest.fixture
+def unit(installed):
+    """unit(NAME): {directive: value}, the last of each, in the [Service] or [Socket] section."""
+    def read(name):
+        with open(os.path.join(installed[1], name), encoding="utf-8") as f:
+            section = re.split(r"^\[(?:Service|Socket)\]$", f.read(), flags=re.M)[1]
+        return dict(re.findall(r"^(\w+)=(.*)$", section.partition("\n[")[0], re.M))
+
+    return read
+
+
+def command(line, environment):
+    """The words of an Exec line, variables filled in as systemd does: $X is split, ${X} is not. Our
+    programs are those of the build folder."""
+    words = []
+    for word in shlex.split(line.lstrip("-")):
+        if word[1:] in environment:
+            words += environment[word[1:]].split()
+        else:
+            words.append(re.sub(r"\$\{(\w+)\}", lambda m: environment[m[1]], word))
+    built = {"rwwfs": mounts.BINARY, "rww-httpd": server.BINARY}
+    return [built.get(os.path.basename(words[0]), words[0]), *words[1:]]
+
+
+@pytest.mark.skipif(not ROOT, reason="root: needed for a mount namespace")
+def test_systemd_finds_nothing_wrong(installed):
+    """The units lie, with the programs, where they would be installed: in a namespace of their own."""
+    need("systemd-analyze", "unshare")
+    folder, units = installed
+    place = units[len(folder):]
+    prefix = place.split("/lib/systemd/")[0]
+    script = (f'mount --bind "$1" {shlex.quote(prefix)} && systemd-analyze verify --man=no '
+              f'{place}/rwwfs@live.service {place}/rww-httpd.service {place}/rww-httpd.socket && '
+              f'systemd-analyze security --offline=yes --threshold=15 --no-pager {place}/rww-httpd.service')
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", folder + prefix],
+                          capture_output=True, text=True, timeout=procs.seconds(30))
+    assert done.returncode == 0 and not done.stderr, done.stderr + done.stdout
+
+
+def test_commands_are_those_installed(installed, unit):
+    for name in ("rwwfs@.service", "rww-httpd.service"):
+        program = unit(name)["ExecStart"].split()[0]
+        assert os.access(installed[0] + program, os.X_OK), program
+
+
+# --- rwwfs@.service
+
+@pytest.mark.skipif(not ROOT, reason="root: the unit is for the system's systemd")
+def test_rwwfs_service(unit, make_mount, base):
+    """Type=forking: the command is over when the mount answers, and its pidfile tells the daemon."""
+    service = unit("rwwfs@.service")
+    assert service["Type"] == "forking"
+    made = make_mount("off", start=False)
+    words = {"STORE": made.store, "MOUNTPOINT": made.mnt, "OPTIONS": service["Environment"].split("=")[1]}
+    # %i also names files in /run, which are not ours to write
+    start = [x.replace("/run/rwwfs-%i.pid", made.pidfile) for x in command(service["ExecStart"], words)]
+    assert service["PIDFile"] == "/run/rwwfs-%i.pid" and any(made.pidfile in x for x in start)
+    made.argv = lambda: start
+    made.background = True
+    made.start()
+    made.write_file("a", b"a")
+
+    procs.kill(made.pid)  # a crash, and what is done before the next start
+    made.process.returncode = procs.wait_exit(made.pid, 5, "rwwfs")
+    assert procs.errno_of(os.listdir, made.mnt)
+    prepare = command(service["ExecStartPre"], {})
+    subprocess.run(prepare, env={**os.environ, **words}, stderr=subprocess.DEVNULL, check=True, timeout=5)
+    assert mounts.mount_entry(made.mnt) is None
+    os.unlink(made.pidfile)
+    made.end_users()
+    made.start()
+    made.write_file("a", b"again")
+    subprocess.run(prepare, env={**os.environ, **words}, check=True, timeout=5)  # it touches no living one
+    assert made.stored_bytes("a") == b"again"
+    made.kill(signal.SIGTERM)
+    assert made.wait() == 0 and mounts.mount_entry(made.mnt) is None
+    assert not os.path.exists(made.pidfile)
+
+
+# --- rww-httpd.service and .socket
+
+class Manager:
+    """The side of systemd: the socket where services report."""
+
+    def __init__(self, folder):
+        self.path = os.path.join(folder, "notify")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        self.socket.settimeout(procs.seconds(10))
+
+    def told(self):
+        return self.socket.recv(4096).decode().split("\n")
+
+
+@pytest.fixture
+def manager(base):
+    manager = Manager(tempfile.mkdtemp(dir=base))
+    yield manager
+    manager.socket.close()
+
+
+def test_rww_httpd_service(unit, manager, base):
+    """Socket activation: the server is started by its first client, who waits and is answered."""
+    need("systemd-socket-activate")
+    service, listen = unit("rww-httpd.service"), unit("rww-httpd.socket")["ListenStream"]
+    assert service["Type"] == "notify"
+    site = tempfile.mkdtemp(dir=base)
+    with open(os.path.join(site, "a"), "wb") as f:
+        f.write(b"hello")
+    with socket.create_server((listen.split(":")[0], 0)) as s:
+        port = s.getsockname()[1]  # the unit's own may be in use
+    start = command(service["ExecStart"], {"OPTIONS": "--threads=2 --cors=*", "DIRECTORY": site})
+    log = tempfile.TemporaryFile("w+", dir=base)
+    daemon = subprocess.Popen(
+        ["systemd-socket-activate", "-l", f"{listen.split(':')[0]}:{port}",
+         "-E", f"NOTIFY_SOCKET={manager.path}", *start],
+        stdout=log, stderr=log, start_new_session=True, preexec_fn=procs.die_with_parent)
+    try:
+        procs.wait_until(lambda: is_listening(port), "systemd-socket-activate to listen")
+        client = server.Client(port).begin("/a")
+        assert manager.told() == ["READY=1"]
+        response = client.response()
+        assert response.headers["access-control-allow-origin"] == "*"
+        assert response.rest() == b"hello"
+        client.close()
+
+        reload = service["ExecReload"].replace("$MAINPID", str(daemon.pid))
+        run(shlex.split(reload))
+        assert manager.told() == ["RELOADING=1"]
+        assert manager.told() == ["READY=1"]
+
+        daemon.terminate()
+        assert manager.told() == ["STOPPING=1"]
+        assert procs.wait_exit(daemon.pid, 10, "rww-httpd") == 0
+        daemon.returncode = 0
+    finally:
+        if daemon.returncode is None:
+            daemon.kill()
+            daemon.wait()
+        log.close()
+
+
+def is_listening(port):
+    """Looked up, not tried: a connection would start the service."""
+    with open("/proc/net/tcp") as f:
+        return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"
+                   for line in list(f)[1:])
