@@ -234,7 +234,6 @@ int file_truncate(struct fs *fs, struct file *f, uint64_t size)
 	struct stat st;
 	int r = 0;
 
-	hold_refuse_pages(fs, f);
 	pthread_rwlock_wrlock(&f->io);
 	if (fstat(f->fd_write, &st) < 0 || ftruncate(f->fd_write, (off_t)size) < 0) {
 		r = -errno;

@@ -103,12 +103,6 @@ static void finish(struct fs *fs, struct waiter *w, int error)
 	free(w);
 }
 
-/* How many bytes w waits for. */
-static size_t needed(const struct waiter *w, uint64_t declared)
-{
-	return w->page ? w->want : rule_needed(declared, w->offset, w->want);
-}
-
 /* Whether it is worth asking the rule about w; size is the file's. */
 static bool may_answer_locked(const struct waiter *w, uint64_t size)
 {
@@ -116,14 +110,15 @@ static bool may_answer_locked(const struct waiter *w, uint64_t size)
 		return true;
 	if (!w->handle)
 		return w->first_byte && size > 0 && w->file->hidden_from != 0;
-	return w->offset + needed(w, w->file->declared) <= size || w->offset > w->handle->cut;
+	return w->offset + rule_needed(w->file->declared, w->offset, w->want) <= size ||
+	       w->offset > w->handle->cut;
 }
 
 /* Whether w, which has just been listed, missed something. */
 static bool missed(struct fs *fs, struct file *f, const struct waiter *copy, uint64_t declared)
 {
 	struct stat st;
-	size_t want = needed(copy, declared);
+	size_t want = rule_needed(declared, copy->offset, copy->want);
 
 	if (fstat(file_fd(f), &st) < 0 || (uint64_t)st.st_size < copy->offset + want)
 		return false;
@@ -144,7 +139,7 @@ void hold_request(struct fs *fs, struct waiter *w)
 
 	fuse_req_interrupt_func(w->req, on_interrupt, w);
 	pthread_mutex_lock(&fs->files_lock);
-	refused = w->interrupted || fs->hold.stopping || (w->page && f->pages_refused);
+	refused = w->interrupted || fs->hold.stopping;
 	copy.interrupted = w->interrupted;
 	declared = f->declared;
 	wake = may_answer_locked(w, 0);
@@ -155,7 +150,7 @@ void hold_request(struct fs *fs, struct waiter *w)
 	}
 	pthread_mutex_unlock(&fs->files_lock);
 	if (refused) {
-		finish(fs, w, copy.interrupted ? EINTR : copy.page ? EINVAL : ENOTCONN);
+		finish(fs, w, copy.interrupted ? EINTR : ENOTCONN);
 		return;
 	}
 	if (earliest)
@@ -192,36 +187,6 @@ void hold_wake(struct fs *fs, struct file *f)
 		finish(fs, w, 0);
 	}
 	poll_notify(fs, f);
-}
-
-/* Moves f's waiters for pages to taken. */
-static void take_pages_locked(struct file *f, struct list *taken)
-{
-	list_for_each_safe (it, &f->waiters) {
-		struct waiter *w = list_entry(it, struct waiter, on_file);
-
-		if (!w->page)
-			continue;
-		unlist_locked(w);
-		list_add_tail(taken, &w->on_file);
-	}
-}
-
-void hold_refuse_pages(struct fs *fs, struct file *f)
-{
-	struct list taken;
-
-	list_init(&taken);
-	pthread_mutex_lock(&fs->files_lock);
-	f->pages_refused = true;
-	take_pages_locked(f, &taken);
-	pthread_mutex_unlock(&fs->files_lock);
-	list_for_each_safe (it, &taken) {
-		struct waiter *w = list_entry(it, struct waiter, on_file);
-
-		list_del(&w->on_file);
-		finish(fs, w, EINVAL);
-	}
 }
 
 void hold_answer_interrupted(struct fs *fs)

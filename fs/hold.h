@@ -65,12 +65,6 @@ void hold_request(struct fs *fs, struct waiter *w);
 /* Answers whoever waits for f and can be answered now, and notifies pollers. */
 void hold_wake(struct fs *fs, struct file *f);
 
-/*
- * Before something that makes the kernel drop pages of f, for which it waits when they are being
- * read: held reads of pages fail with EINVAL, and none is held from now on.
- */
-void hold_refuse_pages(struct fs *fs, struct file *f);
-
 /* For the background thread: */
 void hold_answer_interrupted(struct fs *fs);
 /* Answers those whose time is up; returns milliseconds to the next one, -1 for none. */

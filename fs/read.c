@@ -63,7 +63,6 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 		.want = w->want,
 		.nonblock = w->nonblock,
 		.page = w->page,
-		.page_may_wait = file_is_passthrough(f),
 	};
 	const struct rule_verdict broken = {.answer = RULE_FAIL, .error = EIO};
 	struct stat st;
@@ -73,7 +72,6 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 	in.state = f->state; /* before the bytes: an end is believed only if it was there first */
 	in.declared = f->declared;
 	in.cut = w->handle->cut;
-	in.page_may_wait &= !f->pages_refused;
 	pthread_mutex_unlock(&fs->files_lock);
 
 	n = w->want;
@@ -207,7 +205,6 @@ void read_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct
 	}
 	w->offset = now.offset;
 	w->want = now.want;
-	w->page = now.page;
 	w->nonblock = now.nonblock;
 	hold_request(fs, w);
 }

@@ -17,19 +17,17 @@ static const struct rule_verdict hold = {.answer = RULE_HOLD};
 static const struct rule_verdict end = {.answer = RULE_END};
 
 /*
- * The kernel keeps what fills a page and takes what lies behind i_size for the end, without asking.
- * So a page is given out only when it can never change: whole, or of a complete file. Everything
- * else is refused with EINVAL, upon which callers of sendfile(2) fall back to read(2).
+ * The kernel keeps what fills a page, and takes what lies behind i_size for the end, without
+ * asking. It also locks the page until it has an answer, and stat(2) and open(2) of others wait for
+ * that lock, unkillably, when they find that the file has changed. So pages are given out at once,
+ * and only those of a complete file. Others are refused with EINVAL, upon which callers of
+ * sendfile(2) fall back to read(2).
  */
 static struct rule_verdict rule_page(const struct rule_input *in)
 {
-	if (in->state == FILE_COMPLETE)
-		return in->available ? serve(in->available) : end;
-	if (in->declared == RULE_NONE || !in->page_may_wait)
+	if (in->state != FILE_COMPLETE)
 		return fail(EINVAL);
-	if (in->available == in->want)
-		return serve(in->available);
-	return in->state == FILE_ABORTED ? fail(EIO) : hold;
+	return in->available ? serve(in->available) : end;
 }
 
 size_t rule_needed(uint64_t declared, uint64_t offset, size_t want)

@@ -27,7 +27,6 @@ struct rule_input {
 	uint64_t cut;  /* the handle read past here before the file was cut there, or RULE_NONE */
 	bool nonblock; /* O_NONBLOCK was set after open */
 	bool page;     /* for the page cache (sendfile, splice, mmap), not for read(2) */
-	bool page_may_wait; /* holding a page blocks no writer: passthrough */
 };
 
 enum rule_answer {

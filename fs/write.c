@@ -201,7 +201,6 @@ void write_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off
 	struct file *f = handle_of(fi)->file;
 	int r;
 
-	hold_refuse_pages(fs, f);
 	pthread_rwlock_wrlock(&f->io);
 	r = allocate(req, f, mode, (uint64_t)offset, (uint64_t)(offset + length));
 	pthread_rwlock_unlock(&f->io);
@@ -231,7 +230,6 @@ void write_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_fil
 		reply_error(req, -EINVAL); /* callers fall back to read(2), which waits */
 		return;
 	}
-	hold_refuse_pages(fs, f);
 	invalidate_begin(fs, f);
 	pthread_rwlock_rdlock(&f->io);
 	n = writing(fs, f, (uint64_t)off_out);

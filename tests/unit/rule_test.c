@@ -24,7 +24,7 @@ static const struct row {
 	size_t serve;
 	int error;
 } rows[] = {
-	/* {state, offset, want, available, declared, cut, nonblock, page, page_may_wait} */
+	/* {state, offset, want, available, declared, cut, nonblock, page} */
 	{"growing, all there", {G, 0, 100, 100, N, N}, RULE_SERVE, 100, 0},
 	{"growing, never waits to fill a buffer", {G, 0, 4096, 1, N, N}, RULE_SERVE, 1, 0},
 	{"growing, at the edge", {G, 100, 4096, 0, N, N}, RULE_HOLD, 0, 0},
@@ -58,28 +58,17 @@ static const struct row {
 	{"cut, the reader went back to the cut", {G, 50, 10, 0, N, 50}, RULE_HOLD, 0, 0},
 	{"cut, the reader starts over", {G, 0, 10, 10, N, 50}, RULE_SERVE, 10, 0},
 
-	{"page, growing and whole", {G, 0, 4096, 4096, N, N, false, true, true}, RULE_FAIL, 0,
-		EINVAL},
-	{"page, growing, in part", {G, 0, 4096, 104, N, N, false, true, true}, RULE_FAIL, 0,
-		EINVAL},
-	{"page, growing, at the edge", {G, 4096, 4096, 0, N, N, false, true, true}, RULE_FAIL, 0,
-		EINVAL},
-	{"page, declared, whole", {G, 0, 4096, 4096, 9000, N, false, true, true}, RULE_SERVE, 4096,
+	{"page, growing and whole", {G, 0, 4096, 4096, N, N, false, true}, RULE_FAIL, 0, EINVAL},
+	{"page, growing, in part", {G, 0, 4096, 104, N, N, false, true}, RULE_FAIL, 0, EINVAL},
+	{"page, growing, at the edge", {G, 4096, 4096, 0, N, N, false, true}, RULE_FAIL, 0, EINVAL},
+	{"page, declared, whole", {G, 0, 4096, 4096, 9000, N, false, true}, RULE_FAIL, 0, EINVAL},
+	{"page, declared, in part", {G, 0, 4096, 95, 9000, N, false, true}, RULE_FAIL, 0, EINVAL},
+	{"page, aborted, declared", {A, 0, 4096, 4096, 9000, N, false, true}, RULE_FAIL, 0, EINVAL},
+	{"page, aborted, undeclared", {A, 0, 4096, 4096, N, N, false, true}, RULE_FAIL, 0, EINVAL},
+	{"page, complete", {C, 0, 4096, 4096, N, N, false, true}, RULE_SERVE, 4096, 0},
+	{"page, complete, the last one", {C, 8192, 4096, 808, N, N, false, true}, RULE_SERVE, 808,
 		0},
-	{"page, declared, in part", {G, 0, 4096, 4095, 9000, N, false, true, true}, RULE_HOLD, 0,
-		0},
-	{"page, declared, no passthrough", {G, 0, 4096, 4096, 9000, N, false, true, false},
-		RULE_FAIL, 0, EINVAL},
-	{"page, declared, aborted", {A, 4096, 4096, 100, 9000, N, false, true, true}, RULE_FAIL, 0,
-		EIO},
-	{"page, aborted, undeclared", {A, 0, 4096, 4096, N, N, false, true, true}, RULE_FAIL, 0,
-		EINVAL},
-	{"page, complete, the last one", {C, 8192, 4096, 808, N, N, false, true, true}, RULE_SERVE,
-		808, 0},
-	{"page, complete, no passthrough", {C, 0, 4096, 4096, N, N, false, true, false}, RULE_SERVE,
-		4096, 0},
-	{"page, complete, behind the end", {C, 12288, 4096, 0, N, N, false, true, true}, RULE_END,
-		0, 0},
+	{"page, complete, behind the end", {C, 12288, 4096, 0, N, N, false, true}, RULE_END, 0, 0},
 };
 
 static void test_rows(void)
@@ -123,15 +112,8 @@ static const char read_table[3][5] = {
 	[FILE_ABORTED] = "sxxx",
 };
 
-/* For the page cache, declared and with passthrough: only what is whole. p: serve if whole. */
-static const char promised_page_table[3][5] = {
-	[FILE_GROWING] = "phhh", [FILE_COMPLETE] = "ssee", [FILE_ABORTED] = "qxxx", /* serve if
-										       whole,
-										       otherwise EIO
-										     */
-};
-
-static const char other_page_table[3][5] = {
+/* For the page cache: never to be waited for. */
+static const char page_table[3][5] = {
 	[FILE_GROWING] = "vvvv",
 	[FILE_COMPLETE] = "ssee",
 	[FILE_ABORTED] = "vvvv",
@@ -159,21 +141,12 @@ static char expected(const struct shape *s, const struct rule_input *in, enum pl
 
 	if (s->cut <= BYTES && in->offset > s->cut)
 		return 'x';
-	if (!in->page)
-		letter = read_table[s->state][place];
-	else if (s->declared && in->page_may_wait)
-		letter = promised_page_table[s->state][place];
-	else
-		letter = other_page_table[s->state][place];
+	letter = in->page ? page_table[s->state][place] : read_table[s->state][place];
 	/* A promised size is kept by every read(2) below it, to the last byte asked for. */
 	if (!in->page && letter == 's' && s->state == FILE_GROWING && s->declared > in->offset &&
 		in->available < in->want && in->offset + in->available < s->declared)
 		letter = 'h';
-	if (letter == 'p')
-		letter = in->available < in->want ? 'h' : 's';
-	if (letter == 'q')
-		letter = in->available < in->want ? 'x' : 's';
-	if (letter == 'h' && in->nonblock && !in->page)
+	if (letter == 'h' && in->nonblock)
 		letter = 'a';
 	return letter;
 }
@@ -204,7 +177,6 @@ static void one_read(const struct shape *s, unsigned offset, unsigned want, unsi
 		.cut = s->cut <= BYTES ? s->cut : RULE_NONE,
 		.nonblock = how & 1,
 		.page = how & 2,
-		.page_may_wait = how & 4,
 	};
 	struct rule_verdict v;
 	char letter;
@@ -214,11 +186,11 @@ static void one_read(const struct shape *s, unsigned offset, unsigned want, unsi
 	letter = expected(s, &in, place);
 	v = rule_read(&in);
 	CHECK(told(&v) == letter,
-		"%s, size %u, written 0x%x, declared %u, cut %u; %s of %u at %u%s%s: %c, "
+		"%s, size %u, written 0x%x, declared %u, cut %u; %s of %u at %u%s: %c, "
 		"expected %c",
 		states[s->state], s->size, s->written, s->declared, s->cut,
 		in.page ? "page" : "read", want, offset, in.nonblock ? ", O_NONBLOCK" : "",
-		in.page_may_wait ? ", may wait" : "", told(&v), letter);
+		told(&v), letter);
 	if (v.answer == RULE_SERVE)
 		CHECK(v.serve == in.available && v.serve > 0, "serves %zu of %zu", v.serve,
 			in.available);
@@ -230,7 +202,7 @@ static void every_read(const struct shape *s)
 
 	for (unsigned offset = 0; offset <= s->size + 2; offset++)
 		for (size_t w = 0; w < COUNT_OF(wants); w++)
-			for (unsigned how = 0; how < 8; how++)
+			for (unsigned how = 0; how < 4; how++)
 				one_read(s, offset, wants[w], how);
 }
 
