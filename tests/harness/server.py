@@ -76,14 +76,18 @@ class Response:
                     self.ended = True
         return data
 
-    def exactly(self, count):
+    def at_least(self, count):
         data = bytearray()
         while len(data) < count:
             more = self.some()
             assert more, f"ended after {len(data)} of {count} bytes"
             data += more
-        assert len(data) == count, f"got {len(data)} bytes instead of {count}"
         return bytes(data)
+
+    def exactly(self, count):
+        data = self.at_least(count)
+        assert len(data) == count, f"got {len(data)} bytes instead of {count}"
+        return data
 
     def rest(self):
         data = bytearray()
