@@ -248,7 +248,7 @@ static ssize_t finish(struct live_body *b, char *buf)
 {
 	if (!b->has_length && !is_still_true(b))
 		return cut(b, OUTCOME_ABORTED, buf);
-	if (!b->rq->close_delimited || b->rq->server->cert)
+	if (!b->rq->close_delimited || b->rq->server->tls)
 		return MHD_CONTENT_READER_END_OF_STREAM;
 	b->rq->finished = true;
 	return end_connection(b->rq, buf);

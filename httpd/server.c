@@ -17,9 +17,9 @@
 #include "httpd/monitor.h"
 #include "httpd/notify.h"
 #include "httpd/request.h"
+#include "httpd/tls.h"
 
-#define PEM_MAX 1048576
-#define CROWD   256 /* connections whose memory is worth giving back */
+#define CROWD 256 /* connections whose memory is worth giving back */
 /* Header and chunk buffer of a connection. libmicrohttpd touches half of it for every connection
  * and all of it for each further request, so it is what an idle follower costs. */
 #define POOL_SIZE (24 * 1024)
@@ -58,32 +58,10 @@ static int open_listeners(struct server *s)
 	return r;
 }
 
-static int read_pem(const char *file, char **ret)
-{
-	autoclose int fd = open(file, O_RDONLY | O_CLOEXEC);
-	autofree char *data = malloc(PEM_MAX);
-	ssize_t n = fd < 0 || !data ? -1 : read(fd, data, PEM_MAX - 1);
-
-	if (n < 0) {
-		int r = -errno;
-
-		log_error("cannot read %s: %s", file, strerror(-r));
-		return r;
-	}
-	data[n] = '\0';
-	*ret = steal_ptr(&data);
-	return 0;
-}
-
 static int open_tls(struct server *s)
 {
-	int r = 0;
-
-	if (s->options->cert)
-		r = read_pem(s->options->cert, &s->cert);
-	if (!r && s->options->key)
-		r = read_pem(s->options->key, &s->key);
-	return r;
+	s->tls = s->options->cert != NULL;
+	return s->tls ? tls_load(s->options->cert, s->options->key) : 0;
 }
 
 /* An upload without credentials is for this machine only. */
@@ -141,8 +119,7 @@ void server_close(struct server *s)
 	clients_destroy(&s->clients);
 	uploads_destroy(&s->uploads);
 	pthread_rwlock_destroy(&s->auth_lock);
-	free(s->cert);
-	free(s->key);
+	tls_free();
 }
 
 /* -- running ---------------------------------------------------------------------------------- */
@@ -197,10 +174,10 @@ static struct MHD_Daemon *daemon_start(struct server *s, struct listener *l)
 	if (o->max_per_ip)
 		more[n++] = (struct MHD_OptionItem){
 			MHD_OPTION_PER_IP_CONNECTION_LIMIT, (intptr_t)o->max_per_ip, NULL};
-	if (s->cert) {
+	if (s->tls) {
 		flags |= MHD_USE_TLS;
-		more[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, s->cert};
-		more[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, s->key};
+		more[n++] = (struct MHD_OptionItem){
+			MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, (void *)(intptr_t)tls_retrieve};
 	}
 	more[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
 	return MHD_start_daemon(flags, 0, NULL, NULL, request_handle, s,
@@ -222,12 +199,11 @@ static int start_listener(struct server *s, unsigned i)
 
 	s->daemons[i] = daemon_start(s, l);
 	if (!s->daemons[i]) {
-		log_error("cannot start the server on %s%s", l->address,
-			s->cert ? ": see whether certificate and key are right" : "");
+		log_error("cannot start the server on %s", l->address);
 		return -EIO;
 	}
 	(void)steal_fd(&l->fd);
-	log_note("listening on %s://%s/", s->cert ? "https" : "http", l->address);
+	log_note("listening on %s://%s/", s->tls ? "https" : "http", l->address);
 	return 0;
 }
 
@@ -313,6 +289,8 @@ void server_reload(struct server *s)
 	log_note("reloading");
 	notify("RELOADING=1");
 	(void)accesslog_reopen(&s->log); /* logged; the old one goes on */
+	if (s->tls && tls_load(s->options->cert, s->options->key) < 0)
+		log_warn("the certificate stays as it was");
 	if (auth_load(s->options, &fresh) < 0) {
 		log_warn("credentials stay as they were");
 	} else {

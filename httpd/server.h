@@ -42,8 +42,8 @@ struct server {
 	struct listener metrics_listener; /* fd -1: none */
 	struct MHD_Daemon *daemons[LISTEN_MAX];
 	struct MHD_Daemon *metrics_daemon;
-	char *cert, *key; /* PEM */
-	unsigned crowd;   /* most connections since memory was given back; main's thread */
+	bool tls;
+	unsigned crowd; /* most connections since memory was given back; main's thread */
 };
 
 /* Opens everything, privileges still whole: root, sockets, logs, certificates, credentials.
@@ -56,7 +56,7 @@ int server_start(struct server *s);
 void server_stop(struct server *s, const atomic_bool *hurry);
 void server_close(struct server *s);
 
-/* SIGHUP: reopens the log, reads credentials again; what fails stays as it was. */
+/* SIGHUP: reopens the log, reads credentials and certificate again; what fails stays as it was. */
 void server_reload(struct server *s);
 
 /* Every now and then, from main's thread. */

@@ -8,6 +8,7 @@ import pathlib
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -135,8 +136,36 @@ def test_tls(serve, site, pem):
 
 def test_a_bad_certificate_is_refused_at_start(site, folder, pem):
     (folder / "bad").write_text("nonsense")
-    status, _, error = run("--listen=127.0.0.1:0", f"--cert={folder}/bad", pem[1], str(site))
-    assert status == 1 and "certificate" in error
+    os.mkdir(folder / "other")
+    for cert, key, expected in (
+            (f"--cert={folder}/bad", pem[1], f"cannot use the certificate {folder}/bad"),
+            (server.certificate(folder / "other")[0], pem[1], "cannot use the certificate"),
+            (f"--cert={folder}/none", pem[1], f"cannot read {folder}/none: No such file")):
+        status, _, error = run("--listen=127.0.0.1:0", cert, key, str(site))
+        assert status == 1 and expected in error and len(error.splitlines()) == 1
+
+
+def certificate_of(web):
+    return ssl.get_server_certificate(("127.0.0.1", web.port))
+
+
+def test_a_renewed_certificate_is_taken_on_sighup(serve, site, folder):
+    pem = server.certificate(folder)
+    web = serve(site, *pem)
+    web.allow_log("cannot use the certificate|the certificate stays")
+    client = web.connect()
+    old = certificate_of(web)
+    assert old == (folder / "cert").read_text()
+    server.certificate(folder)
+    web.process.send_signal(signal.SIGHUP)
+    procs.wait_until(lambda: certificate_of(web) != old, "the new certificate")
+    new = certificate_of(web)
+    assert new == (folder / "cert").read_text()
+    (folder / "key").write_text("nonsense")
+    web.process.send_signal(signal.SIGHUP)
+    procs.wait_until(lambda: "the certificate stays" in web.log(), "the refusal")
+    assert certificate_of(web) == new
+    assert client.request("/a.txt").rest() == b"hello world\n"
 
 
 # -- CORS

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/tls.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+
+#define CHAIN_MAX 16
+
+struct pair {
+	struct pair *before; /* a handshake may still be using it; freed at the end */
+	gnutls_pcert_st chain[CHAIN_MAX];
+	unsigned length;
+	gnutls_privkey_t key;
+};
+
+static _Atomic(struct pair *) current;
+
+static int file_read(const char *file, gnutls_datum_t *ret)
+{
+	int r = gnutls_load_file(file, ret);
+
+	if (r < 0)
+		log_error("cannot read %s: %s", file, errno ? strerror(errno) : gnutls_strerror(r));
+	return r < 0 ? -EIO : 0;
+}
+
+static void pair_free(struct pair *p)
+{
+	for (unsigned i = 0; i < p->length; i++)
+		gnutls_pcert_deinit(&p->chain[i]);
+	if (p->key)
+		gnutls_privkey_deinit(p->key);
+	free(p);
+}
+
+/* Whether gnutls takes the two for a pair. */
+static int pair_check(const gnutls_datum_t *cert, const gnutls_datum_t *key)
+{
+	gnutls_certificate_credentials_t c;
+	int r = gnutls_certificate_allocate_credentials(&c);
+
+	if (r < 0)
+		return r;
+	r = gnutls_certificate_set_x509_key_mem(c, cert, key, GNUTLS_X509_FMT_PEM);
+	gnutls_certificate_free_credentials(c);
+	return r;
+}
+
+static int pair_fill(struct pair *p, const gnutls_datum_t *cert, const gnutls_datum_t *key)
+{
+	unsigned length = CHAIN_MAX;
+	int r = pair_check(cert, key);
+
+	if (r >= 0)
+		r = gnutls_pcert_list_import_x509_raw(p->chain, &length, cert, GNUTLS_X509_FMT_PEM,
+			GNUTLS_X509_CRT_LIST_SORT | GNUTLS_X509_CRT_LIST_IMPORT_FAIL_IF_EXCEED);
+	if (r < 0)
+		return r;
+	p->length = length;
+	r = gnutls_privkey_init(&p->key);
+	return r < 0 ? r
+		     : gnutls_privkey_import_x509_raw(p->key, key, GNUTLS_X509_FMT_PEM, NULL, 0);
+}
+
+static int pair_new(const char *cert_file, const gnutls_datum_t *cert, const gnutls_datum_t *key)
+{
+	struct pair *p = calloc(1, sizeof(*p));
+	int r;
+
+	if (!p)
+		return -ENOMEM;
+	r = pair_fill(p, cert, key);
+	if (r < 0) {
+		log_error("cannot use the certificate %s with its key: %s", cert_file,
+			gnutls_strerror(r));
+		pair_free(p);
+		return -EINVAL;
+	}
+	p->before = atomic_load(&current);
+	atomic_store(&current, p);
+	return 0;
+}
+
+int tls_load(const char *cert_file, const char *key_file)
+{
+	gnutls_datum_t cert = {0}, key = {0};
+	int r = file_read(cert_file, &cert);
+
+	if (!r)
+		r = file_read(key_file, &key);
+	if (!r)
+		r = pair_new(cert_file, &cert, &key);
+	gnutls_free(cert.data);
+	if (key.data)
+		gnutls_memset(key.data, 0, key.size);
+	gnutls_free(key.data);
+	return r;
+}
+
+int tls_retrieve(gnutls_session_t session, const struct gnutls_cert_retr_st *info,
+	gnutls_pcert_st **certs, unsigned *certs_length, gnutls_ocsp_data_st **ocsp,
+	unsigned *ocsp_length, gnutls_privkey_t *key, unsigned *flags)
+{
+	struct pair *p = atomic_load(&current);
+
+	*certs = p->chain;
+	*certs_length = p->length;
+	*ocsp = NULL;
+	*ocsp_length = 0;
+	*key = p->key;
+	*flags = 0; /* they stay ours */
+	return 0;
+}
+
+void tls_free(void)
+{
+	for (struct pair *p = atomic_exchange(&current, NULL), *before; p; p = before) {
+		before = p->before;
+		pair_free(p);
+	}
+}
