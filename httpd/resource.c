@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -23,6 +24,25 @@ static int open_flags(mode_t mode)
 	if (S_ISDIR(mode))
 		return O_RDONLY | O_DIRECTORY;
 	return -EACCES;
+}
+
+/* Without the time of the last access: each read makes the kernel forget it, and it alone would
+ * have to be asked of a mount's daemon. */
+static int stat_at(int dir, const char *name, int flags, struct stat *ret)
+{
+	struct statx stx;
+
+	if (statx(dir, name, flags, STATX_BASIC_STATS & ~STATX_ATIME, &stx))
+		return -errno;
+	*ret = (struct stat){
+		.st_dev = makedev(stx.stx_dev_major, stx.stx_dev_minor),
+		.st_ino = stx.stx_ino,
+		.st_mode = stx.stx_mode,
+		.st_size = (off_t)stx.stx_size,
+		.st_mtim = {stx.stx_mtime.tv_sec, stx.stx_mtime.tv_nsec},
+		.st_ctim = {stx.stx_ctime.tv_sec, stx.stx_ctime.tv_nsec},
+	};
+	return 0;
 }
 
 /* The careful way: as O_PATH, which touches nothing, and by that descriptor again. */
@@ -46,7 +66,7 @@ static int open_quick(const struct server *s, const char *name)
 {
 	struct stat st;
 
-	if (fstatat(s->root, *name ? name : ".", &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) ||
+	if (stat_at(s->root, *name ? name : ".", AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, &st) ||
 		!S_ISREG(st.st_mode))
 		return -EAGAIN;
 	return root_open(s->root, name, open_flags(st.st_mode), 0);
@@ -62,8 +82,9 @@ static int ask_state(int fd, struct resource *ret)
 
 		if (r < 0)
 			return r;
-		if (fstat(fd, &ret->st))
-			return -errno;
+		r = stat_at(fd, "", AT_EMPTY_PATH, &ret->st);
+		if (r < 0)
+			return r;
 		if (p.state != STATE_COMPLETE || (uint64_t)ret->st.st_size == p.edge)
 			break;
 	}
@@ -83,9 +104,10 @@ bool resource_changed(const struct resource *r)
 {
 	struct stat st;
 
-	return r->state != STATE_PLAIN && (fstat(r->fd, &st) || st.st_size != r->st.st_size ||
-						  !same_time(&st.st_mtim, &r->st.st_mtim) ||
-						  !same_time(&st.st_ctim, &r->st.st_ctim));
+	return r->state != STATE_PLAIN &&
+	       (stat_at(r->fd, "", AT_EMPTY_PATH, &st) || st.st_size != r->st.st_size ||
+		       !same_time(&st.st_mtim, &r->st.st_mtim) ||
+		       !same_time(&st.st_ctim, &r->st.st_ctim));
 }
 
 bool resource_was_cut(const struct resource *r)
@@ -98,19 +120,20 @@ bool resource_was_cut(const struct resource *r)
 int resource_open(const struct server *s, const char *name, struct resource *ret)
 {
 	autoclose int fd = open_quick(s, name);
+	int r;
 
 	if (fd < 0)
 		fd = open_careful(s, name);
 	if (fd < 0)
 		return fd;
 	ret->state = STATE_PLAIN;
-	if (fstat(fd, &ret->st))
-		return -errno;
+	r = stat_at(fd, "", AT_EMPTY_PATH, &ret->st);
+	if (r < 0)
+		return r;
 	if (!S_ISREG(ret->st.st_mode) && !S_ISDIR(ret->st.st_mode))
 		return -EACCES;
 	if (S_ISREG(ret->st.st_mode) && resource_may_grow(s, fd, &ret->st)) {
-		int r = ask_state(fd, ret);
-
+		r = ask_state(fd, ret);
 		if (r < 0)
 			return r;
 	}
