@@ -104,10 +104,9 @@ bool resource_changed(const struct resource *r)
 {
 	struct stat st;
 
-	return r->state != STATE_PLAIN &&
-	       (stat_at(r->fd, "", AT_EMPTY_PATH, &st) || st.st_size != r->st.st_size ||
-		       !same_time(&st.st_mtim, &r->st.st_mtim) ||
-		       !same_time(&st.st_ctim, &r->st.st_ctim));
+	return r->state != STATE_PLAIN && (fstat(r->fd, &st) || st.st_size != r->st.st_size ||
+						  !same_time(&st.st_mtim, &r->st.st_mtim) ||
+						  !same_time(&st.st_ctim, &r->st.st_ctim));
 }
 
 bool resource_was_cut(const struct resource *r)
