@@ -10,6 +10,7 @@ import tempfile
 from . import procs, server
 from .mount import REPO
 
+CUT = (18, 56)  # exit status of curl: the body is too short, the connection was reset
 RECIPES = os.path.join(REPO, "contrib", "servers")
 PROGRAMS = {"nginx": "nginx", "apache": "apache2", "lighttpd": "lighttpd", "caddy": "caddy",
             "python": "python3", "busybox": "busybox", "rww-httpd": server.BINARY}
@@ -24,11 +25,11 @@ def free_port():
 class Fetch:
     """One curl. It writes what it gets at once."""
 
-    def __init__(self, url, folder):
+    def __init__(self, url, folder, *options):
         handle, self.path = tempfile.mkstemp(dir=folder)
         os.close(handle)
         self.process = subprocess.Popen(
-            ["curl", "-sN", "-o", self.path, "-w", "%{http_code}", url], stdin=subprocess.DEVNULL,
+            ["curl", "-sN", "-o", self.path, "-w", "%{http_code}", *options, url], stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, start_new_session=True, preexec_fn=procs.die_with_parent)
 
     def received(self):
@@ -122,15 +123,22 @@ class WebServer:
             self.destroy()
 
     def _left(self):
-        return [pid for pid in os.listdir("/proc") if pid.isdigit() and procs.alive(pid)
-                and os.getsid(int(pid)) == self.process.pid]
+        """The processes of its session."""
+        left = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if os.getsid(int(pid)) == self.process.pid and procs.alive(pid):
+                    left.append(int(pid))
+            except ProcessLookupError:
+                continue
+        return left
 
     def destroy(self):
         for fetch in self.fetches:
             fetch.destroy()
         if self.process:
             for pid in self._left():
-                procs.kill(int(pid))
+                procs.kill(pid)
             self.process.wait(10)
         if self.testimony in procs.witnesses:
             procs.witnesses.remove(self.testimony)
