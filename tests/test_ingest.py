@@ -142,7 +142,8 @@ def test_hls(mount, web, start, follow, tmp_path):
     end(player)
 
     for text in seen:
-        assert text.startswith(b"#EXTM3U\n") and text.endswith((b".ts\n", b"#EXT-X-ENDLIST\n")), text
+        assert text.startswith(b"#EXTM3U\n"), text
+        assert text.endswith((b".ts\n", b"#EXT-X-ENDLIST\n")), text
         assert re.findall(rb"^\w+\.ts$", text, re.M) == \
             [name.encode() for name in segments[:text.count(b".ts")]]
     assert [text.count(b".ts") for text in seen] == sorted(text.count(b".ts") for text in seen)

@@ -20,7 +20,7 @@ NAMES = {"Apache httpd": "apache", "Python http.server": "python", "busybox http
 
 
 def table():
-    """Rows of the README: (server, mount options, what of a growing, a declared, an aborted file)."""
+    """Rows of the README: (server, mount options, what of a growing, declared, aborted file)."""
     with open(os.path.join(REPO, "README.md"), encoding="utf-8") as f:
         section = f.read().partition("\n## Other web servers\n")[2].partition("\n## ")[0]
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")]
@@ -230,7 +230,7 @@ def test_clients_that_wait_stop_nobody_else(mount, serve, name, count):
         assert part + response.rest() == WHOLE
 
 
-# What is lost without each line of the recipes that matters.
+# -- what is lost without the lines of the recipes that matter
 
 def check_that_others_wait(mount, web):
     mount.write_file("other", WHOLE)
@@ -275,7 +275,8 @@ def test_nginx_cuts_declared_files_with_sendfile(mount, serve):
 
 @pytest.mark.modes("on")
 def test_nginx_cuts_what_waits_longer_than_its_send_timeout(mount, serve):
-    edits = {"error_log stderr;": "error_log stderr info;", "send_timeout 1d;": "send_timeout 500ms;"}
+    edits = {"error_log stderr;": "error_log stderr info;",
+             "send_timeout 1d;": "send_timeout 500ms;"}
     web = serve("nginx", mount, edits)
     writer = begin(mount, "f", len(WHOLE))
     fetch = web.fetch("f")

@@ -29,8 +29,9 @@ class Fetch:
         handle, self.path = tempfile.mkstemp(dir=folder)
         os.close(handle)
         self.process = subprocess.Popen(
-            ["curl", "-sN", "-o", self.path, "-w", "%{http_code}", *options, url], stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, start_new_session=True, preexec_fn=procs.die_with_parent)
+            ["curl", "-sN", "-o", self.path, "-w", "%{http_code}", *options, url],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
+            preexec_fn=procs.die_with_parent)
 
     def received(self):
         return os.path.getsize(self.path)
