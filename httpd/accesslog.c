@@ -11,8 +11,6 @@
 #include "common/log.h"
 #include "httpd/text.h"
 
-#define LINE_MAX_SIZE 8192
-
 static int log_file_open(const char *file)
 {
 	int fd = !strcmp(file, "-") ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
@@ -113,33 +111,18 @@ static void format_json(struct text *t, const struct accesslog_entry *e)
 	text_put(t, "}\n");
 }
 
-size_t accesslog_format(
-	enum options_format format, const struct accesslog_entry *entry, char *buf, size_t size)
-{
-	struct text t = {0};
-	size_t n;
-
-	if (format == FORMAT_JSON)
-		format_json(&t, entry);
-	else
-		format_combined(&t, entry);
-	n = t.len < size ? t.len : size;
-	if (n)
-		memcpy(buf, t.data, n);
-	if (n && n < t.len)
-		buf[n - 1] = '\n';
-	text_free(&t);
-	return n;
-}
-
 void accesslog_write(struct accesslog *log, const struct accesslog_entry *entry)
 {
-	char line[LINE_MAX_SIZE];
-	size_t n;
+	struct text t = {0};
 
 	if (!log->file)
 		return;
-	n = accesslog_format(log->format, entry, line, sizeof(line));
-	if (write(log->fd, line, n) != (ssize_t)n)
-		log_warn("cannot write to the access log: %s, ignoring", strerror(errno));
+	if (log->format == FORMAT_JSON)
+		format_json(&t, entry);
+	else
+		format_combined(&t, entry);
+	if (t.failed || write(log->fd, t.data, t.len) != (ssize_t)t.len)
+		log_warn("cannot write to the access log: %s, ignoring",
+			strerror(t.failed ? ENOMEM : errno));
+	text_free(&t);
 }

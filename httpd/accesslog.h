@@ -35,8 +35,4 @@ void accesslog_close(struct accesslog *log);
 
 void accesslog_write(struct accesslog *log, const struct accesslog_entry *entry);
 
-/* The line, its '\n' included, cut to size. Pure. */
-size_t accesslog_format(
-	enum options_format format, const struct accesslog_entry *entry, char *buf, size_t size);
-
 #endif

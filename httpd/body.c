@@ -80,8 +80,11 @@ struct MHD_Response *body_of_file(struct request *rq, uint64_t first, uint64_t l
 	r = MHD_create_response_from_fd_at_offset64(length, fd, first);
 	if (!r)
 		cleanup_close(&fd);
-	else if (!request_is_head(rq))
-		client_set_body(&rq->server->clients, rq->client, &rq->resource, first + length);
+	if (!r || request_is_head(rq))
+		return r;
+	rq->by_kernel = true;
+	rq->arrived = client_arrived(rq->client->socket);
+	client_set_body(&rq->server->clients, rq->client, &rq->resource, first + length);
 	return r;
 }
 

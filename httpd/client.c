@@ -3,7 +3,7 @@
 
 #include <arpa/inet.h>
 #include <linux/sockios.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -158,6 +158,14 @@ unsigned client_unsent(int socket)
 	int n = 0;
 
 	return ioctl(socket, SIOCOUTQ, &n) || n < 0 ? 0 : (unsigned)n;
+}
+
+uint64_t client_arrived(int socket)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+
+	return getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &len) ? 0 : info.tcpi_bytes_acked;
 }
 
 /* tcp(7): setting TCP_NODELAY flushes even what TCP_CORK or MSG_MORE holds back. */

@@ -71,6 +71,9 @@ void client_shut(int socket);
 /* Bytes written to the socket that the peer has not acknowledged. */
 unsigned client_unsent(int socket);
 
+/* Bytes that the peer has acknowledged since it connected. */
+uint64_t client_arrived(int socket);
+
 /* Sends what the library holds back for a body that is to follow. */
 void client_flush(int socket);
 

@@ -72,6 +72,16 @@ struct MHD_Response *reply_text_response(struct text *t, const char *type)
 	return r;
 }
 
+/* For what there is: RFC 7617, RFC 6750. */
+static void add_challenges(const struct options *o, struct MHD_Response *r)
+{
+	if (o->htpasswd)
+		reply_headerf(
+			r, "WWW-Authenticate", "Basic realm=\"%s\", charset=\"UTF-8\"", o->realm);
+	if (o->tokens)
+		reply_headerf(r, "WWW-Authenticate", "Bearer realm=\"%s\"", o->realm);
+}
+
 enum MHD_Result reply_error(struct request *rq, unsigned status, const char *why)
 {
 	struct text t = {0};
@@ -84,8 +94,7 @@ enum MHD_Result reply_error(struct request *rq, unsigned status, const char *why
 	r = reply_text_response(&t, "text/plain; charset=utf-8");
 	reply_header(r, "Cache-Control", "no-store");
 	if (status == MHD_HTTP_UNAUTHORIZED)
-		reply_headerf(r, "WWW-Authenticate", "Basic realm=\"%s\", charset=\"UTF-8\"",
-			rq->server->options->realm);
+		add_challenges(rq->server->options, r);
 	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
 		reply_header(r, "Allow",
 			rq->server->options->upload ? "GET, HEAD, OPTIONS, PUT, DELETE, MKCOL"

@@ -299,6 +299,20 @@ static const char *outcome_name(const struct request *rq, enum MHD_RequestTermin
 	return names[OUTCOME_GONE];
 }
 
+/* Of a body that the kernel sends nobody counts what is sent; what has arrived (with the header,
+ * and over TLS its records) is near enough. */
+static uint64_t bytes_sent(const struct request *rq, enum MHD_RequestTerminationCode how)
+{
+	uint64_t arrived;
+
+	if (rq->started && request_is_head(rq))
+		return 0;
+	if (!rq->by_kernel || how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+		return rq->body_bytes;
+	arrived = client_arrived(rq->client->socket) - rq->arrived;
+	return arrived < rq->body_bytes ? arrived : rq->body_bytes;
+}
+
 /* A request that the library refused by itself never came to request_handle(): it was
  * malformed. One whose client left before the answer gets nginx's 499. */
 static void request_log(struct request *rq, enum MHD_RequestTerminationCode how)
@@ -308,10 +322,10 @@ static void request_log(struct request *rq, enum MHD_RequestTerminationCode how)
 	unsigned status = rq->status ? rq->status : rq->started ? 499 : MHD_HTTP_BAD_REQUEST;
 	autofree char *referer = rq->started ? request_header(rq, MHD_HTTP_HEADER_REFERER) : NULL;
 	autofree char *agent = rq->started ? request_header(rq, MHD_HTTP_HEADER_USER_AGENT) : NULL;
-	bool no_body = rq->started && request_is_head(rq);
+	uint64_t bytes = bytes_sent(rq, how);
 
 	atomic_fetch_add(&s->metrics.responses[status / 100 % 6], 1);
-	atomic_fetch_add(&s->metrics.bytes_sent, no_body ? 0 : rq->body_bytes);
+	atomic_fetch_add(&s->metrics.bytes_sent, bytes);
 	if (!strcmp(outcome, "client gone"))
 		atomic_fetch_add(&s->metrics.clients_gone, 1);
 	accesslog_write(&s->log, &(struct accesslog_entry){
@@ -324,7 +338,7 @@ static void request_log(struct request *rq, enum MHD_RequestTerminationCode how)
 					 .agent = agent,
 					 .outcome = outcome,
 					 .status = status,
-					 .bytes = no_body ? 0 : rq->body_bytes,
+					 .bytes = bytes,
 					 .milliseconds = clock_ms() - rq->started_ms,
 					 .when = rq->when,
 				 });
@@ -348,7 +362,7 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 		client_set_close_delimited(&s->clients, rq->client, false);
 	request_log(rq, how);
 	live_put(s->follow, rq->live);
-	if (rq->client)
+	if (rq->by_kernel)
 		client_set_body(&s->clients, rq->client, NULL, 0);
 	resource_close(&rq->resource);
 	if (rq->client)

@@ -39,6 +39,8 @@ struct request {
 	bool started, checked; /* the header is complete; its route has begun */
 	unsigned status;       /* 0 until answered */
 	uint64_t body_bytes;   /* promised, or counted by the body */
+	uint64_t arrived;      /* before a body that the kernel sends; see client_arrived() */
+	bool by_kernel;        /* such a body runs */
 	enum outcome outcome;
 	bool close_delimited; /* only a reset tells half the body from the whole */
 	bool finished;        /* the body is whole, whatever the library thinks of it */

@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: MIT
+"""Bad input and trouble: the right status, a line in the log, no crash, no leak, no escape."""
+import json
+import os
+import pathlib
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+from harness import procs, server
+from harness.data import pattern
+from harness.tools import Image
+
+pytestmark = [pytest.mark.sanitize]
+
+ROOT = os.geteuid() == 0
+
+
+@pytest.fixture
+def serve(request, make_mount):
+    with server.factory(request) as make:
+        yield make
+
+
+@pytest.fixture
+def site(base):
+    outside = pathlib.Path(tempfile.mkdtemp(dir=base))
+    outside.chmod(0o755)
+    (outside / "secret").write_bytes(b"SECRET")
+    path = outside / "root"
+    path.mkdir()
+    (path / "a.txt").write_bytes(b"hello world\n")
+    (path / "dir").mkdir()
+    (path / "huge").write_bytes(bytes(32 << 20))
+    return path
+
+
+@pytest.fixture
+def web(serve, site):
+    return serve(site, "--header-timeout=1")
+
+
+@pytest.fixture
+def live(serve, mount):
+    return serve(mount.mnt, "--upload", identity=mount.identity())
+
+
+def raw(web, data, **kwargs):
+    """All that comes back."""
+    client = web.connect(**kwargs)
+    body = b""
+    try:
+        client.send(data)
+        while more := client.some():
+            body += more
+    except ConnectionError:
+        pass
+    return body
+
+
+def last_status(web):
+    """Of the last line in the log."""
+    return json.loads(web.access().splitlines()[-1])["status"]
+
+
+# -- paths
+
+@pytest.mark.parametrize("target, status", [
+    ("/../secret", 400), ("/%2e%2e/secret", 400), ("/%2E%2E%2Fsecret", 400), ("/..%2fsecret", 400),
+    ("/dir/../../secret", 400), ("/dir/%2e%2e/%2e%2e/secret", 400), ("/dir//..//..//secret", 400),
+    ("http://x/../secret", 400), ("http://x/%2e%2e/secret", 400), ("/./.././secret", 400),
+    ("/%252e%252e/secret", 404), ("/..%5csecret", 404), ("/..\\secret", 404),
+    ("/%c0%ae%c0%ae/secret", 404), ("/%c0%ae%c0%ae%c0%afsecret", 404), ("/%u002e%u002e/secret", 400),
+    ("/.%00./secret", 400), ("/a.txt%00.jpg", 400), ("/..%00/secret", 400), ("/.../secret", 404),
+    ("//secret", 404), ("/a.txt/../../secret", 400), ("/a.txt/../a.txt", 200), ("/%2Fa.txt", 200),
+    ("/a.txt%2f", 404), ("/a.txt#x", 404), ("/a.txt?../../secret", 200), ("/dir/../a.txt", 200)])
+def test_no_path_leads_out(web, target, status):
+    response = web.request(target)
+    assert response.status == status
+    assert b"SECRET" not in response.rest()
+    procs.wait_until(web.access, "the log")
+    assert last_status(web) == status
+
+
+@pytest.mark.parametrize("target", [b"/a.txt\0", b"/\0/../secret", b"/dir/\0/../../secret", b"\0"])
+def test_a_path_with_a_real_nul(web, target):
+    """libmicrohttpd takes it for the end of the target, or refuses it, as its version is."""
+    answer = raw(web, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert b"SECRET" not in answer
+
+
+def test_a_redirect_stays_on_this_server(web, site):
+    (site / "evil.example").mkdir()
+    response = web.request("//evil.example")
+    assert (response.status, response.headers["location"]) == (301, "/evil.example/")
+
+
+@pytest.mark.skipif(not ROOT, reason="root: needed to make a device")
+def test_devices_are_not_touched(web, site):
+    os.mknod(site / "zero", 0o666 | stat.S_IFCHR, os.makedev(1, 5))
+    os.mknod(site / "disk", 0o666 | stat.S_IFBLK, os.makedev(7, 255))
+    (site / "link").symlink_to("zero")
+    for name in ("/zero", "/disk", "/link"):
+        assert web.request(name).status == 403
+
+
+# -- requests
+
+@pytest.mark.parametrize("head, statuses", [
+    (b"Content-Length: 99999999999999999999", (400, 413)),
+    (b"Content-Length: 18446744073709551616", (400, 413)),
+    (b"Content-Length: +1", (400,)), (b"Content-Length: 0x1", (400,)),
+    (b"Content-Length: 1, 1", (400,)), (b"Transfer-Encoding: identity", (400,)),
+    (b"Transfer-Encoding: chunked, chunked", (400,)), (b"Transfer-Encoding: xchunked", (400,)),
+    (b"Range: bytes=" + b"0-1," * 4000, (200, 431)),
+    (b"Range: bytes=99999999999999999999-99999999999999999999", (416,)),
+    (b"Range: bytes=-99999999999999999999", (206,)),
+    (b"If-None-Match: " + b'"x", ' * 3000, (200, 431)),
+    (b"If-Modified-Since: Thu, 99 Foo 99999 99:99:99 GMT", (200,)),
+    (b"If-Unmodified-Since: yesterday", (200,)), (b"Prefer: wait=99999999999999999999", (200,)),
+    (b"Authorization: " + b"x" * 5000, (200,)), (b"Accept: " + b"a/b," * 2000, (200,)),
+    (b"\r\n".join(b"X-%d: y" % i for i in range(5000)), (431, 400)),
+    (b"X" * 5000 + b": y", (200, 431)), (b"X: " + bytes(range(128, 256)), (200, 400)),
+    (b"X", (400,)),
+    # These libmicrohttpd takes or refuses as its version is:
+    (b"X: a\0b", (200, 400)), (b"X : y", (200, 400)), (b": y", (200, 400)),
+    (b"Connection: close, keep-alive, upgrade", (200,)), (b"Expect: the-unexpected", (200, 417)),
+    (b"Upgrade: h2c", (200,)), (b"X: y\r\n folded: x", (200, 400))])
+def test_absurd_headers(web, head, statuses):
+    answer = raw(web, b"GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + head + b"\r\n\r\n")
+    if answer:
+        assert int(answer.split()[1]) in statuses, answer[:200]
+    assert web.get("/a.txt") == b"hello world\n"
+
+
+@pytest.mark.parametrize("framing", [
+    b"Content-Length: 5\r\nTransfer-Encoding: chunked", b"Content-Length: 5\r\nContent-Length: 9",
+    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"])
+def test_nothing_is_smuggled_behind_a_doubtful_length(web, framing):
+    answer = raw(web, b"GET /a.txt HTTP/1.1\r\nHost: x\r\n" + framing +
+                 b"\r\n\r\n0\r\n\r\nGET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
+
+
+def test_the_log_has_whole_lines_however_long(web):
+    target = "/" + "%22" * 3000
+    assert web.request(target).status == 404
+    assert json.loads(procs.wait_until(web.access, "the log"))["target"] == target
+
+
+# -- uploads
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("bad", [
+    b"zz\r\n", b"5\r\nabcdefgh\r\n", b"ffffffffffffffffff\r\n", b"-1\r\nx", b"\r\n\r\n"])
+def test_a_malformed_chunk_aborts_the_file(live, mount, bad):
+    client = live.connect().begin("/f", "PUT", Transfer_Encoding="chunked")
+    client.send(b"5\r\nbegin\r\n")
+    procs.wait_until(lambda: os.path.exists(mount.stored("f")), "the file to appear")
+    response = live.request("/f")
+    assert response.exactly(5) == b"begin"
+    client.send(bad)
+    body = response.cut()[1]
+    assert body in (b"", b"abcde")
+    mount.wait_state("f", "aborted")
+
+
+@pytest.mark.modes("on", "off")
+def test_an_upload_that_stalls_is_aborted(serve, mount):
+    web = serve(mount.mnt, "--upload", "--idle-timeout=1", identity=mount.identity())
+    web.connect().begin("/f", "PUT", Content_Length=10).send(b"begin")
+    procs.wait_until(lambda: os.path.exists(mount.stored("f")), "the file to appear")
+    mount.wait_state("f", "aborted")
+
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_an_upload_is_aborted_when_the_server_ends(serve, mount, how):
+    web = serve(mount.mnt, "--upload", "--drain-timeout=0", identity=mount.identity())
+    web.allow_log("cutting 1 connection")
+    web.connect().begin("/f", "PUT", Transfer_Encoding="chunked").send(b"5\r\nbegin\r\n")
+    procs.wait_until(lambda: os.path.exists(mount.stored("f")) and
+                     mount.stored_bytes("f") == b"begin", "the file to appear")
+    web.process.send_signal(how)
+    assert web.wait() == (0 if how == signal.SIGTERM else -how)
+    mount.wait_state("f", "aborted")
+
+
+@pytest.mark.modes("on", "off")
+def test_a_full_disk_aborts_an_upload(serve, mode, make_mount, base):
+    image = Image(base, "ext4", 8 << 20)
+    try:
+        mount = make_mount(mode, store=image.path)
+        web = serve(mount.mnt, "--upload")
+        web.allow_log("PUT /f: No space left on device")
+        client = web.connect().begin("/f", "PUT", Transfer_Encoding="chunked")
+        client.send(b"5\r\nbegin\r\n")
+        procs.wait_until(lambda: os.path.exists(mount.stored("f")), "the file to appear")
+        response = web.request("/f")
+        assert response.exactly(5) == b"begin"
+        client.send(b"1000000\r\n" + bytes(1 << 24) + b"\r\n0\r\n\r\n")
+        response.cut()
+        assert client.response().status == 507
+        assert mount.xattr("f", "state") == "aborted"
+        assert web.request("/f", "DELETE").status == 204
+        web.stop()
+        mount.stop()
+    finally:
+        image.end()
+
+
+def test_no_upload_without_a_length_over_http_1_0(live):
+    assert live.request("/f", "PUT", version="1.0").status == 411
+    assert live.request("/f").status == 404
+
+
+# -- clients that stall or leave
+
+def states(target):
+    """(bytes to send, bytes to wait for) of a client that leaves in each state of a request."""
+    get = f"GET {target} HTTP/1.1\r\nHost: x\r\n".encode()
+    put = b"PUT /new HTTP/1.1\r\nHost: x\r\n"
+    return [(b"", 0), (b"GE", 0), (get, 0), (get + b"\r\n", 0), (get + b"\r\n", 1),
+            (get + b"\r\n", 1 << 20), (get + b"Range: bytes=0-5,9-20\r\n\r\n", 1),
+            (get + b"Range: bytes=40000000000-\r\n\r\n", 0),
+            (get.replace(b" /", b" /never/", 1) + b"Prefer: wait=1000\r\n\r\n", 0),
+            (put + b"Content-Length: 100000\r\n\r\nbegin", 0),
+            (put + b"Transfer-Encoding: chunked\r\n\r\n5\r\nbe", 0),
+            ((get + b"\r\n") * 20, 100)]
+
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_clients_that_leave_in_every_state(serve, mount, tmp_path, how, tls):
+    options = server.certificate(tmp_path) if tls else ()
+    web = serve(mount.mnt, "--upload", *options, identity=mount.identity())
+    writer = mount.writer("f.bin")
+    writer.write(pattern(4 << 20))
+    baseline = web.metric("connections")
+    for data, wait in states("/f.bin") * 3:
+        client = web.connect().send(data)
+        while wait > 0:
+            wait -= len(client.some(wait)) or wait
+        getattr(client, how)()
+    if tls:  # and in the middle of the handshake
+        getattr(web.connect(tls=False).send(b"\x16\x03\x01"), how)()
+    web.wait_metric("connections", baseline)
+    web.wait_held(0)
+    web.wait_metric("followed_files", 0)
+    assert web.request("/f.bin", "HEAD").status == 200
+    writer.close()
+
+
+def test_a_tls_handshake_has_no_more_time_than_a_header(serve, site, tmp_path):
+    web = serve(site, "--header-timeout=1", *server.certificate(tmp_path))
+    client = web.connect(tls=False).send(b"\x16\x03\x01\x02\x00\x01")
+    assert client.is_closed()
+    assert web.get("/a.txt") == b"hello world\n"
+
+
+def test_no_more_connections_than_allowed(serve, site):
+    web = serve(site, "--max-connections=8")
+    clients = [web.connect() for _ in range(8)]
+    assert [c.request("/a.txt").status for c in clients] == [200] * 8
+    waiting = web.connect().begin("/a.txt")
+    procs.stays(waiting.is_quiet, "not answered")
+    clients[0].close()
+    assert waiting.response().status == 200
+
+
+def answers(web):
+    try:
+        return web.request("/a.txt").status == 200
+    except (ConnectionError, server.Cut):
+        return False
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_no_descriptors_left(serve, site):
+    """Neither a crash nor a busy loop; afterwards all is well."""
+    web = serve(site, wrapper=["prlimit", "--nofile=64"])
+    web.allow_log("Too many open files")
+    clients = [web.connect().begin("/a.txt") for _ in range(100)]
+    before = cpu_seconds(web.pid), time.monotonic()
+    procs.wait_until(lambda: time.monotonic() - before[1] > 0.5, "half a second")
+    assert cpu_seconds(web.pid) - before[0] < 0.35 * procs.TIME_SCALE[0]
+    for client in clients:
+        client.close()
+    procs.wait_until(lambda: answers(web), "room")
+
+
+def test_a_thousand_followers_come_and_go(serve, mount):
+    """What they took is given back: descriptors, threads, memory; and one watch serves them all."""
+    web = serve(mount.mnt, identity=mount.identity())
+    writer = mount.writer("f.txt")
+    writer.write(b"begin")
+    memory = []
+    for _ in range(3):
+        clients = [web.connect().begin("/f.txt") for _ in range(1000)]
+        web.wait_held(1000)
+        assert procs.threads(web.pid) == web.threads
+        assert web.metric("followed_files") == 1 and watches(web.pid) == 1
+        for client in clients:
+            client.close()
+        web.wait_held(0)
+        web.wait_metric("connections", 0)
+        memory.append(procs.rss_kib(web.pid))
+    assert memory[2] - memory[1] < 2048 * procs.TIME_SCALE[0], memory  # the first fills caches
+    writer.close()
+
+
+def watches(pid):
+    count = 0
+    for fd, target in procs.descriptors(pid).items():
+        if target == "anon_inode:inotify":
+            with open(f"/proc/{pid}/fdinfo/{fd}") as f:
+                count += f.read().count("inotify wd:")
+    return count
+
+
+# -- what is written comes at once
+
+def test_each_piece_is_on_the_wire_at_once(live, mount):
+    """The quickest of several: a delay of the stack (40 ms, 200 ms) would be in all of them."""
+    writer = mount.writer("f.txt")
+    response = live.request("/f.txt")
+    took = []
+    for _ in range(20):
+        live.wait_held(1)
+        start = time.monotonic()
+        writer.write(b"piece")
+        assert response.exactly(5) == b"piece"
+        took.append(time.monotonic() - start)
+    assert min(took) < 0.03 * procs.TIME_SCALE[0], took
+    writer.close()
+    assert response.rest() == b""
+
+
+def many_writes(fd, count):
+    for _ in range(count):
+        os.write(fd, b"x")
+
+
+def test_many_small_writes_are_sent_together(live, mount):
+    writer = mount.writer("f.txt")
+    response = live.request("/f.txt")
+    live.wait_held(1)
+    live.process.send_signal(signal.SIGSTOP)  # busy elsewhere
+    writer.call(many_writes, 10000)
+    live.process.send_signal(signal.SIGCONT)
+    assert len(response.some()) > 1000
+    writer.close()
+    response.rest()
+
+
+# -- the mount, the counters
+
+@pytest.mark.modes("on", "off")
+def test_an_upload_to_a_mount_that_goes_away(serve, mode, make_mount):
+    mount = make_mount(mode)
+    web = serve(mount.mnt, "--upload")
+    web.allow_log("not connected|abort|lost a growing file")
+    put = web.connect().begin("/f", "PUT", Transfer_Encoding="chunked").send(b"5\r\nbegin\r\n")
+    procs.wait_until(lambda: os.path.exists(mount.stored("f")), "the file to appear")
+    waiting = web.connect().begin("/never", Prefer="wait=1000")
+    web.wait_held(1)
+    mount.failed = True  # it is not to be judged
+    procs.kill(mount.pid)
+    put.send(b"4\r\nmore\r\n0\r\n\r\n")
+    assert put.response().status >= 500
+    assert waiting.response().status == 503
+    client = server.Client(web.metrics_port)
+    assert client.request("/healthz").status == 503
+    client.close()
+
+
+def test_what_was_not_sent_is_not_counted(web):
+    client = web.connect()
+    response = client.request("/huge")
+    assert response.some()
+    client.reset()
+    web.wait_metric("clients_gone_total", 1)
+    assert 0 < web.metric("sent_bytes_total") < 32 << 20
+    line = json.loads(procs.wait_until(web.access, "the log"))
+    assert 0 < line["bytes"] < 32 << 20 and line["outcome"] == "client gone"
+
+
+def test_a_preflight_needs_no_credentials_and_errors_may_be_read(serve, site, tmp_path):
+    (tmp_path / "tokens").write_text("sesame\n")
+    web = serve(site, f"--tokens={tmp_path}/tokens", "--cors=*", "--upload")
+    response = web.request("/a.txt", "OPTIONS", Origin="http://x",
+                           Access_Control_Request_Method="PUT")
+    assert response.status == 204 and "PUT" in response.headers["access-control-allow-methods"]
+    response = web.request("/a.txt", Origin="http://x")
+    assert response.status == 401
+    assert response.headers["www-authenticate"] == 'Bearer realm="rww-httpd"'
+    assert response.headers["access-control-allow-origin"] == "*"
+
+
+def test_curl_can_tell_half_a_file(live, mount):
+    writer = mount.writer("f.txt")
+    writer.write(b"half")
+    curls = [subprocess.Popen(["curl", "-sSN", version, live.url("/f.txt")], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, preexec_fn=procs.die_with_parent)
+             for version in ("--http1.1", "--http1.0")]
+    live.wait_held(2)
+    writer.agent.kill()
+    for curl in curls:
+        out, _ = curl.communicate(timeout=procs.seconds(30))
+        assert curl.returncode in (18, 56) and out == b"half"
