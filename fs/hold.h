@@ -12,11 +12,10 @@
  *   3. arm the inotify watch, if it is not armed;
  *   4. look at the file again, and wake if there is something by now.
  *
- * So growth is either seen by 4 or raises an event after 3. A watch that is found armed in 3 may
- * have fired already: then the background thread, which disarms it before it looks for waiters,
- * finds this one. The end of the file is decided under the lock of 2. A waker takes waiters off
- * under the lock, unlocks, takes the callback back (which waits for one that is running), then
- * answers. The callback only marks, moves the waiter to the interrupted list and rings for the
+ * So growth is either seen by 4 or raises an event after 3. A watch that is found armed in 3 stays:
+ * the background thread disarms it under the lock of 2, when it finds nobody listed. The end of the
+ * file is decided under that lock, too. A waker takes waiters off under the lock, unlocks, takes the
+ * callback back (which waits for one that is running), then answers. The callback only marks, moves the waiter to the interrupted list and rings for the
  * background thread, which answers EINTR. At shutdown hold_fail_all() makes 2 refuse.
  */
 #ifndef FS_HOLD_H

@@ -70,11 +70,10 @@ static unsigned plain_events(struct fs *fs, struct handle *h)
 	return events;
 }
 
-/* Whether a handle's poll depends on growth. */
-static bool depends(struct fs *fs, struct handle *h)
+static bool waits_for_growth(struct fs *fs, struct handle *h)
 {
 	SCOPED_LOCK(&fs->files_lock);
-	return h->kind != HANDLE_WRITER && h->file->state == FILE_GROWING;
+	return h->growth_polled && h->kind != HANDLE_WRITER && h->file->state == FILE_GROWING;
 }
 
 void poll_poll(
@@ -101,7 +100,7 @@ void poll_poll(
 		pthread_mutex_unlock(&fs->files_lock);
 		if (old)
 			fuse_pollhandle_destroy(old);
-		if (depends(fs, h))
+		if (waits_for_growth(fs, h))
 			watch_arm(fs, h->file);
 	}
 	if (h->kind == HANDLE_WRITER)
@@ -139,4 +138,17 @@ void poll_notify(struct fs *fs, struct file *f)
 		(void)fuse_lowlevel_notify_poll(ph); /* fails when the poller has gone */
 		fuse_pollhandle_destroy(ph);
 	}
+}
+
+bool poll_waits_for_growth_locked(const struct file *f)
+{
+	if (!f->n_polled)
+		return false;
+	list_for_each (it, &f->handles) {
+		const struct handle *h = list_entry(it, struct handle, on_file);
+
+		if (h->ph && h->growth_polled && h->kind != HANDLE_WRITER)
+			return true;
+	}
+	return false;
 }

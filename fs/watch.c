@@ -17,6 +17,7 @@
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/invalidate.h"
+#include "fs/poll.h"
 
 #define TICK_MS 20
 
@@ -43,7 +44,7 @@ static int add_watch_locked(struct fs *fs, struct file *f)
 	if (w->inotify_fd < 0)
 		return -ENOSYS;
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", file_fd(f));
-	f->wd = inotify_add_watch(w->inotify_fd, link, IN_MODIFY | IN_ONESHOT);
+	f->wd = inotify_add_watch(w->inotify_fd, link, IN_MODIFY);
 	if (f->wd >= 0) {
 		list_add_tail(bucket_of(w, f->wd), &f->by_wd);
 		return 0;
@@ -53,6 +54,14 @@ static int add_watch_locked(struct fs *fs, struct file *f)
 			strerror(errno), TICK_MS);
 	w->refused_said = true;
 	return -ENOSPC;
+}
+
+/* Events that are queued already find nothing. */
+static void remove_watch_locked(struct watch *w, struct file *f)
+{
+	(void)inotify_rm_watch(w->inotify_fd, f->wd); /* EINVAL: the kernel dropped it */
+	list_del(&f->by_wd);
+	f->wd = -1;
 }
 
 void watch_arm(struct fs *fs, struct file *f)
@@ -86,53 +95,48 @@ void watch_disarm_locked(struct fs *fs, struct file *f)
 {
 	list_del(&f->timed);
 	pthread_mutex_lock(&fs->watch.lock);
-	if (f->wd >= 0) {
-		/* EINVAL: it has just fired; the event finds nothing */
-		(void)inotify_rm_watch(fs->watch.inotify_fd, f->wd);
-		list_del(&f->by_wd);
-		f->wd = -1;
-	}
+	if (f->wd >= 0)
+		remove_watch_locked(&fs->watch, f);
 	pthread_mutex_unlock(&fs->watch.lock);
 }
 
 /* Whether growth, not just the end, matters to anybody. */
-static bool somebody_waits(struct fs *fs, struct file *f)
+static bool somebody_waits_locked(const struct file *f)
 {
-	SCOPED_LOCK(&fs->files_lock);
-	return f->n_held || f->n_polled;
+	return f->n_held || poll_waits_for_growth_locked(f);
 }
 
-/*
- * The watch wd fired and is gone with that, or is gone. IN_IGNORED matters: the kernel queues the
- * event of a one-shot watch before it removes the watch, and a watch that is added in between is
- * the one that it then removes.
- */
+static struct file *find_locked(struct watch *w, int wd)
+{
+	list_for_each (it, bucket_of(w, wd)) {
+		struct file *f = list_entry(it, struct file, by_wd);
+
+		if (f->wd == wd)
+			return f;
+	}
+	return NULL;
+}
+
+/* The file behind wd was written to. If nobody waits for that any more, it was the last event. */
 static void on_modified(struct fs *fs, int wd)
 {
-	struct file *f = NULL;
+	struct file *f;
 
 	pthread_mutex_lock(&fs->files_lock);
 	pthread_mutex_lock(&fs->watch.lock);
-	list_for_each (it, bucket_of(&fs->watch, wd)) {
-		struct file *candidate = list_entry(it, struct file, by_wd);
-
-		if (candidate->wd != wd)
-			continue;
-		f = file_ref_locked(candidate);
-		list_del(&f->by_wd);
-		f->wd = -1;
-		break;
+	f = find_locked(&fs->watch, wd);
+	if (f && somebody_waits_locked(f)) {
+		file_ref_locked(f);
+	} else if (f) {
+		remove_watch_locked(&fs->watch, f);
+		f = NULL;
 	}
 	pthread_mutex_unlock(&fs->watch.lock);
 	pthread_mutex_unlock(&fs->files_lock);
-	if (!f)
-		return;
-	hold_wake(fs, f);
-	if (somebody_waits(fs, f)) {
-		watch_arm(fs, f);
-		hold_wake(fs, f); /* what came between */
+	if (f) {
+		hold_wake(fs, f);
+		file_put(fs, f);
 	}
-	file_put(fs, f);
 }
 
 /* Events were lost, so any watch may have fired unheard: look at all of those files. */
@@ -147,9 +151,7 @@ static void on_overflow(struct fs *fs)
 		list_for_each_safe (it, &w->by_wd[b]) {
 			struct file *f = list_entry(it, struct file, by_wd);
 
-			(void)inotify_rm_watch(w->inotify_fd, f->wd); /* EINVAL: it fired */
-			f->wd = -1;
-			list_del(&f->by_wd);
+			remove_watch_locked(w, f);
 			if (!list_is_linked(&f->timed))
 				list_add_tail(&w->timed, &f->timed);
 		}
@@ -167,7 +169,7 @@ static void read_events(struct fs *fs)
 
 		if (e->mask & IN_Q_OVERFLOW)
 			on_overflow(fs);
-		else if (e->mask & (IN_MODIFY | IN_IGNORED))
+		else if (e->mask & IN_MODIFY)
 			on_modified(fs, e->wd);
 		p += sizeof(*e) + e->len;
 	}

@@ -37,7 +37,7 @@ void watch_stop(struct fs *fs);
 /* Makes the thread look for interrupted requests. */
 void watch_ring(struct watch *w);
 
-/* The next change of the store file wakes f's waiters. */
+/* Changes of the store file wake f's waiters, up to the first that finds none. */
 void watch_arm(struct fs *fs, struct file *f);
 void watch_disarm_locked(struct fs *fs, struct file *f);
 /* Looks at f every few milliseconds while it has waiters. */

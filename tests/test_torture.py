@@ -20,8 +20,7 @@ pytestmark = [pytest.mark.sysfuse]
 
 SECONDS = float(os.environ.get("RWW_TORTURE_SECONDS", "30"))
 BYTES = pattern(400_000)
-# ENODATA: made in the bare folder while nothing was mounted.
-GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENOENT, errno.ENODATA)
+GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
 
 
 def planned(name):
@@ -31,7 +30,7 @@ def planned(name):
     return BYTES[start:start + rng.choice((1, 100, 5000, 5000, 60_000))]
 
 
-def produce(folder, seed, journal):
+def produce(root, seed, journal):
     """Write files until killed; the journal, outside, knows which were opened and completed."""
     rng = random.Random(seed)
     out = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -39,7 +38,7 @@ def produce(folder, seed, journal):
         name = f"{seed}.{i}"
         data = planned(name)
         try:
-            fd = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=root)
             os.write(out, b"opened " + name.encode() + b"\n")
             done = 0
             while done < len(data):
@@ -47,23 +46,23 @@ def produce(folder, seed, journal):
                 if rng.random() < 0.2:
                     time.sleep(rng.random() * 0.005)
             os.close(fd)
-            if os.getxattr(os.path.join(folder, name), "user.rww.state") == b"complete":
+            if os.getxattr(f"/proc/self/fd/{root}/{name}", "user.rww.state") == b"complete":
                 os.write(out, b"complete " + name.encode() + b"\n")
         except OSError as e:
             assert e.errno in GONE, e
             return
 
 
-def follow(folder, seed):
+def follow(root, seed):
     """Follow files until killed or the mount is gone; what was wrong, if anything."""
     rng = random.Random(seed)
     while True:
         try:
-            name = rng.choice(os.listdir(folder) or ["none"])
-            fd = os.open(os.path.join(folder, name), os.O_RDONLY)
+            name = rng.choice(os.listdir(root) or ["none"])
+            fd = os.open(name, os.O_RDONLY, dir_fd=root)
         except OSError as e:
-            if e.errno == errno.ENOENT and os.path.ismount(folder):
-                continue  # unlinked meanwhile
+            if e.errno == errno.ENOENT:
+                continue  # nothing there yet
             assert e.errno in GONE, e
             return None
         data, got = planned(name), 0
@@ -89,11 +88,15 @@ class Torture:
         while len(self.producers) < 4:
             self.count += 1
             journal = os.path.join(self.mount.run, f"journal.{self.count}")
-            seed = self.rng.randrange(10**9)
-            self.producers.append(self.mount.agent().begin(produce, self.mount.mnt, seed, journal))
+            self.producers.append(self.begin(produce, journal))
         while len(self.followers) < 8:
-            seed = self.rng.randrange(10**9)
-            self.followers.append(self.mount.agent().begin(follow, self.mount.mnt, seed))
+            self.followers.append(self.begin(follow))
+
+    def begin(self, func, *args):
+        """With the mount's root, open: by its path one may find the bare folder once it is gone."""
+        agent = self.mount.agent()
+        root = agent.call(os.open, self.mount.mnt, os.O_RDONLY | os.O_DIRECTORY)
+        return agent.begin(func, root, self.rng.randrange(10**9), *args)
 
     def run(self, seconds):
         until = time.monotonic() + seconds

@@ -19,6 +19,8 @@ import tempfile
 import threading
 import time
 
+# As Debian's libfuse3-dev has it.
+EXAMPLE = "/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c"
 PROGRAMS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "programs")
 INSIDE = "RWW_BENCH_INSIDE"
 
@@ -209,13 +211,15 @@ class Place:
 
     def program(self, name):
         """Compiles programs/NAME.c, once."""
-        if name not in self.programs:
-            path = os.path.join(self.root, name)
-            subprocess.run([*shlex.split(os.environ.get("CC", "cc")), "-O2", "-Wall",
-                            "-D_GNU_SOURCE", "-pthread", "-o", path,
-                            os.path.join(PROGRAMS, name + ".c")], check=True)
-            self.programs[name] = path
-        return self.programs[name]
+        return self._compiled(os.path.join(PROGRAMS, name + ".c"), "-Wall")
+
+    def _compiled(self, source, *flags):
+        if source not in self.programs:
+            path = os.path.join(self.root, os.path.basename(source).removesuffix(".c"))
+            subprocess.run([*shlex.split(os.environ.get("CC", "cc")), "-O2", "-D_GNU_SOURCE",
+                            "-pthread", "-o", path, source, *flags], check=True)
+            self.programs[source] = path
+        return self.programs[source]
 
     def helper(self, name, *args, **kwargs):
         """Starts a helper program; its words come through Helper.words()."""
@@ -265,6 +269,10 @@ class Place:
 
     def _example(self, store, mnt):
         path = self.args.passthrough_ll
+        if not path and os.path.exists(EXAMPLE):
+            flags = subprocess.run(["pkg-config", "--cflags", "--libs", "fuse3"], text=True,
+                                   stdout=subprocess.PIPE, check=True).stdout
+            path = self._compiled(EXAMPLE, *flags.split())
         if not path:
             raise Unavailable("needs libfuse's example: --passthrough-ll PATH")
         if not os.access(path, os.X_OK):
