@@ -189,6 +189,25 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 	}
 }
 
+/* A byte that is not zero proves those before it in its block: look at the last one of each. */
+bool holes_all_written(struct fs *fs, struct file *f, uint64_t offset, const char *bytes, size_t n)
+{
+	uint64_t end = offset + n;
+	struct range r;
+	bool bytes_only;
+
+	for (uint64_t pos = offset; pos < end;) {
+		uint64_t next = block_start(fs, pos) + fs->block;
+
+		if (next > end)
+			next = end;
+		if (bytes[next - 1 - offset] == 0)
+			return false;
+		pos = next;
+	}
+	return !next_range(fs, f, offset, &r, &bytes_only) && r.start >= end;
+}
+
 int holes_preallocated(struct fs *fs, struct file *f, uint64_t start, uint64_t end)
 {
 	SCOPED_LOCK(&fs->files_lock);

@@ -5,6 +5,7 @@
 #ifndef FS_HOLES_H
 #define FS_HOLES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -14,6 +15,12 @@ struct file;
 
 /* Written bytes in one piece from offset on, at most want; negative errno. */
 ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t want);
+
+/*
+ * The same for bytes that were just read: whether they prove themselves that all of them were
+ * written. If not, which costs nothing but a look at their zeros, ask holes_available().
+ */
+bool holes_all_written(struct fs *fs, struct file *f, uint64_t offset, const char *bytes, size_t n);
 
 /* fallocate(2) gave blocks to what was a hole in [start, end). */
 int holes_preallocated(struct fs *fs, struct file *f, uint64_t start, uint64_t end);

@@ -15,6 +15,9 @@
 #include "fs/reply.h"
 #include "fs/status.h"
 
+/* From so many bytes on, splicing from the store file beats copying. */
+#define SPLICE_MIN 65536
+
 /* One buffer a thread, as large as the largest read. */
 static pthread_key_t buffer_key;
 static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
@@ -42,20 +45,56 @@ static char *buffer(struct fs *fs)
  * the read would wait for its rest with bytes in hand. A request that may be such a part and would
  * end at the live edge is therefore not filled: a short answer ends the read(2).
  */
-static size_t leave_some(struct fs *fs, struct file *f, const struct waiter *w, size_t n)
+static size_t leave_some(const struct fs *fs, const struct waiter *w, size_t n, uint64_t size)
 {
 	const size_t page = 4096;
-	struct stat st;
 
-	if (n < w->want || n + page <= fs->request_max || w->page)
-		return n;
-	if (fstat(f->fd_read, &st) == 0 && w->offset + n < (uint64_t)st.st_size)
+	if (n < w->want || n + page <= fs->request_max || w->page || w->offset + n < size)
 		return n;
 	return n - page;
 }
 
-/* Looks at the file and asks the rule. Bytes to serve are in buf. io lock held shared. */
-static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf)
+/* What look() found. */
+struct found {
+	struct rule_verdict verdict;
+	bool in_file; /* the bytes to serve are not in buf but in the store file */
+};
+
+static ssize_t fetch(const struct waiter *w, char *buf, ssize_t n)
+{
+	if (n > 0)
+		n = pread(w->file->fd_read, buf, (size_t)n, (off_t)w->offset);
+	return n;
+}
+
+/*
+ * How many bytes there are for w; negative: there is an error. Few are read at once and mostly show
+ * themselves that they were written. Of others that is found out first, for what was a hole when it
+ * was read may be filled by the time one asks. Many stay in the file.
+ */
+static ssize_t find_bytes(struct fs *fs, const struct waiter *w, enum file_state state,
+	uint64_t size, char *buf, bool *ret_in_file)
+{
+	struct file *f = w->file;
+	size_t left = size > w->offset ? size - w->offset : 0,
+	       want = w->want < left ? w->want : left;
+	bool few = want < SPLICE_MIN;
+	ssize_t n = (ssize_t)want;
+
+	if (few) {
+		n = fetch(w, buf, n);
+		if (n <= 0 || state == FILE_COMPLETE ||
+			holes_all_written(fs, f, w->offset, buf, (size_t)n))
+			return n;
+	}
+	if (state != FILE_COMPLETE)
+		n = holes_available(fs, f, w->offset, want);
+	*ret_in_file = !few && !w->page;
+	return *ret_in_file ? n : fetch(w, buf, n);
+}
+
+/* Looks at the file and asks the rule. io lock held shared. */
+static struct found look(struct fs *fs, const struct waiter *w, char *buf)
 {
 	struct file *f = w->file;
 	struct rule_input in = {
@@ -64,30 +103,31 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 		.nonblock = w->nonblock,
 		.page = w->page,
 	};
-	const struct rule_verdict broken = {.answer = RULE_FAIL, .error = EIO};
+	struct found found = {.verdict = {.answer = RULE_FAIL, .error = EIO}};
 	struct stat st;
+	uint64_t size, delivered;
 	ssize_t n;
 
 	pthread_mutex_lock(&fs->files_lock);
 	in.state = f->state; /* before the bytes: an end is believed only if it was there first */
 	in.declared = f->declared;
 	in.cut = w->handle->cut;
+	delivered = w->handle->delivered;
 	pthread_mutex_unlock(&fs->files_lock);
 
-	n = w->want;
-	if (in.state != FILE_COMPLETE)
-		n = holes_available(fs, f, w->offset, w->want);
-	if (n > 0)
-		n = pread(f->fd_read, buf, (size_t)n, (off_t)w->offset);
+	if (fstat(f->fd_read, &st) < 0)
+		return found;
+	size = (uint64_t)st.st_size;
+	n = find_bytes(fs, w, in.state, size, buf, &found.in_file);
 	if (n < 0)
-		return broken;
-	if (n == 0 && w->handle->kind == HANDLE_FOLLOWER && fstat(f->fd_read, &st) == 0 &&
-		(uint64_t)st.st_size < w->handle->delivered && in.cut > (uint64_t)st.st_size)
-		in.cut = (uint64_t)st.st_size; /* cut in the store, behind the mount's back */
+		return found;
+	if (w->handle->kind == HANDLE_FOLLOWER && size < delivered && in.cut > size)
+		in.cut = size; /* cut in the store, behind the mount's back */
 	in.available = (size_t)n;
 	if (n > 0 && in.state == FILE_GROWING && in.declared == RULE_NONE)
-		in.available = leave_some(fs, f, w, (size_t)n);
-	return rule_read(&in);
+		in.available = leave_some(fs, w, (size_t)n, size);
+	found.verdict = rule_read(&in);
+	return found;
 }
 
 static void note_delivered(struct fs *fs, struct handle *h, uint64_t offset, size_t n)
@@ -106,6 +146,7 @@ static void note_delivered(struct fs *fs, struct handle *h, uint64_t offset, siz
 /* Answers w unless it has to be held. */
 static bool answer(struct fs *fs, const struct waiter *w)
 {
+	struct found found;
 	struct rule_verdict v;
 	char *buf = buffer(fs);
 
@@ -116,13 +157,17 @@ static bool answer(struct fs *fs, const struct waiter *w)
 	if (w->page && !file_is_passthrough(w->file))
 		invalidate_note_page(fs, w->file);
 	pthread_rwlock_rdlock(&w->file->io);
-	v = look(fs, w, buf);
+	found = look(fs, w, buf);
+	v = found.verdict;
 	if (v.answer == RULE_SERVE && !w->page)
 		note_delivered(fs, w->handle, w->offset, v.serve);
+	if (v.answer == RULE_SERVE && found.in_file)
+		reply_from_fd(w->req, w->file->fd_read, (off_t)w->offset, v.serve);
 	pthread_rwlock_unlock(&w->file->io);
 	switch (v.answer) {
 	case RULE_SERVE:
-		reply_data(w->req, buf, v.serve);
+		if (!found.in_file)
+			reply_data(w->req, buf, v.serve);
 		return true;
 	case RULE_END:
 		reply_data(w->req, buf, 0);
@@ -154,7 +199,7 @@ static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offs
 	/* Reads for read(2) with direct I/O carry FUSE_READ_LOCKOWNER, those for pages do not. */
 	if (page && !file_is_passthrough(h->file))
 		invalidate_note_page(fs, h->file);
-	if (size >= 65536) {
+	if (size >= SPLICE_MIN) {
 		reply_from_fd(req, h->file->fd_read, offset, size);
 		return;
 	}
