@@ -225,7 +225,8 @@ def test_of_a_long_text_the_end_is_shown_and_kept_in_sight(mount, show):
     tab.wait(at_end)
     for i in range(100):
         writer.write(b"more\n")
-    tab.wait("document.querySelector('pre').textContent.endsWith('line 039999\\n' + 'more\\n'.repeat(100))")
+    tab.wait("document.querySelector('pre').textContent"
+             ".endsWith('line 039999\\n' + 'more\\n'.repeat(100))")
     tab.wait(at_end)
     assert tab.js("document.querySelector('.bar').getBoundingClientRect().top") == 0
     tab.js("scrollTo(0, 100)")
@@ -263,8 +264,8 @@ def test_a_server_that_comes_back_is_followed_on(mount, serve, tab):
 # --- media --------------------------------------------------------------------------------------
 
 def ffmpeg(*options, speed=()):
-    return ["ffmpeg", "-v", "error", *speed, "-f", "lavfi", "-i", "testsrc=size=160x120:rate=25", "-f",
-            "lavfi", "-i", "sine=frequency=440", "-g", "10", "-pix_fmt", "yuv420p", *options]
+    return ["ffmpeg", "-v", "error", *speed, "-f", "lavfi", "-i", "testsrc=size=160x120:rate=25",
+            "-f", "lavfi", "-i", "sine=frequency=440", "-g", "10", "-pix_fmt", "yuv420p", *options]
 
 
 def play(tab, name):
@@ -391,7 +392,8 @@ CONTRAST = """(() => {
   while (walker.nextNode()) {
     const element = walker.currentNode.parentElement, text = walker.currentNode.data.trim();
     if (!text || !element.checkVisibility()) continue;
-    const [a, b] = [parse(getComputedStyle(element).color), behind(element)].map(light).sort((x, y) => y - x);
+    const colors = [parse(getComputedStyle(element).color), behind(element)];
+    const [a, b] = colors.map(light).sort((x, y) => y - x);
     found.push([(a + .05) / (b + .05), text]);
   }
   return [found, behind(document.body)];
@@ -419,7 +421,8 @@ def test_keyboard(variety, show):
     reached = []
     for _ in range(tab.js("document.links.length")):
         tab.key(Keys.TAB)
-        reached.append(tab.js("document.activeElement.ariaLabel ?? document.activeElement.innerText"))
+        reached.append(tab.js(
+            "document.activeElement.ariaLabel ?? document.activeElement.innerText"))
         assert tab.js("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     assert reached == ["folder/", "broken.txt", "view broken.txt", "done.txt", "view done.txt",
                        "known.bin", "log.txt", "view log.txt"]
@@ -462,10 +465,10 @@ def test_odd_names(mount, web, show):
         expected[shown or name] = f"content {i}"
     tab = show()
     assert rows(tab).keys() == expected.keys()
-    names = ("Object.fromEntries(await Promise.all([...document.querySelectorAll('tbody a:first-child')]"
-             ".map(async a => [a.innerText, await (await fetch(a.href)).text()])))")
-    fetched = tab.driver.execute_async_script(
-        f"const done = arguments[0]; (async () => done({names}))()")
+    fetched = tab.driver.execute_async_script("""
+        const links = [...document.querySelectorAll('tbody a:first-child')];
+        Promise.all(links.map(async a => [a.innerText, await (await fetch(a.href)).text()]))
+            .then(all => arguments[0](Object.fromEntries(all)))""")
     assert fetched == expected
 
     mount.write_file("last", b"")  # through the script, too
@@ -506,8 +509,8 @@ def test_only_our_scripts_run(mount, web, show):
     tab = show()
     tab.allow("Content Security Policy")
     tab.js("document.body.insertAdjacentHTML('beforeend', arguments[0])", ATTACK % "image")
-    tab.js("(() => { const s = document.createElement('script'); s.textContent = 'window.hacked = 2';"
-           "document.body.append(s); })()")
+    tab.js("(() => { const s = document.createElement('script');"
+           " s.textContent = 'window.hacked = 2'; document.body.append(s); })()")
     tab.wait("document.images.length === 1")
     procs.wait_until(lambda: (tab.observe(), len(tab.console) >= 2)[1], "the refusals")
     assert tab.js("window.hacked") is None

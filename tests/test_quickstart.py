@@ -56,8 +56,9 @@ def environment(folder):
 
 
 def test_once(folder):
-    done = subprocess.run([QUICKSTART, "--once"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                          env=environment(folder), timeout=procs.seconds(60))
+    done = subprocess.run([QUICKSTART, "--once"], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, env=environment(folder),
+                          timeout=procs.seconds(60))
     assert done.returncode == 0, done.stdout + done.stderr
     for program in ("cat", "curl"):
         lines = re.findall(rf" s  {program}  +(.*)", done.stdout)

@@ -56,14 +56,15 @@ def command(line, environment):
 
 @pytest.mark.skipif(not ROOT, reason="root: needed for a mount namespace")
 def test_systemd_finds_nothing_wrong(installed):
-    """The units lie, with the programs, where they would be installed: in a namespace of their own."""
+    """In a namespace where they, and the programs, lie in their places."""
     need("systemd-analyze", "unshare")
     folder, units = installed
     place = units[len(folder):]
     prefix = place.split("/lib/systemd/")[0]
     script = (f'mount --bind "$1" {shlex.quote(prefix)} && systemd-analyze verify --man=no '
               f'{place}/rwwfs@live.service {place}/rww-httpd.service {place}/rww-httpd.socket && '
-              f'systemd-analyze security --offline=yes --threshold=15 --no-pager {place}/rww-httpd.service')
+              f'systemd-analyze security --offline=yes --threshold=15 --no-pager '
+              f'{place}/rww-httpd.service')
     done = subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", folder + prefix],
                           capture_output=True, text=True, timeout=procs.seconds(30))
     assert done.returncode == 0 and not done.stderr, done.stderr + done.stdout
@@ -79,14 +80,15 @@ def test_commands_are_those_installed(installed, unit):
 
 @pytest.mark.skipif(not ROOT, reason="root: the unit is for the system's systemd")
 def test_rwwfs_service(unit, make_mount, base):
-    """Type=forking: the command is over when the mount answers, and its pidfile tells the daemon."""
+    """Type=forking: the command ends when the mount answers, its pidfile tells the daemon."""
     service = unit("rwwfs@.service")
     assert service["Type"] == "forking"
     made = make_mount("off", start=False)
-    words = {"STORE": made.store, "MOUNTPOINT": made.mnt, "OPTIONS": service["Environment"].split("=")[1]}
-    # %i also names files in /run, which are not ours to write
-    start = [x.replace("/run/rwwfs-%i.pid", made.pidfile) for x in command(service["ExecStart"], words)]
-    assert service["PIDFile"] == "/run/rwwfs-%i.pid" and any(made.pidfile in x for x in start)
+    words = {"STORE": made.store, "MOUNTPOINT": made.mnt,
+             "OPTIONS": service["Environment"].split("=")[1]}
+    line = service["ExecStart"]
+    assert f"pidfile={service['PIDFile']}" in line
+    start = command(line.replace(service["PIDFile"], made.pidfile), words)  # /run is not ours
     made.argv = lambda: start
     made.background = True
     made.start()
@@ -96,13 +98,14 @@ def test_rwwfs_service(unit, make_mount, base):
     made.process.returncode = procs.wait_exit(made.pid, 5, "rwwfs")
     assert procs.errno_of(os.listdir, made.mnt)
     prepare = command(service["ExecStartPre"], {})
-    subprocess.run(prepare, env={**os.environ, **words}, stderr=subprocess.DEVNULL, check=True, timeout=5)
+    environment = {**os.environ, **words}
+    subprocess.run(prepare, env=environment, stderr=subprocess.DEVNULL, check=True, timeout=5)
     assert mounts.mount_entry(made.mnt) is None
     os.unlink(made.pidfile)
     made.end_users()
     made.start()
     made.write_file("a", b"again")
-    subprocess.run(prepare, env={**os.environ, **words}, check=True, timeout=5)  # it touches no living one
+    subprocess.run(prepare, env=environment, check=True, timeout=5)  # touches no living one
     assert made.stored_bytes("a") == b"again"
     made.kill(signal.SIGTERM)
     assert made.wait() == 0 and mounts.mount_entry(made.mnt) is None
