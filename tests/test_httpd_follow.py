@@ -177,6 +177,20 @@ def test_range_with_a_very_large_end_from_beyond_the_edge(growing):
     assert response.rest() == b""
 
 
+@pytest.mark.parametrize("declared", [False, True])
+def test_several_ranges_of_a_growing_file_are_ignored(growing, declared):
+    """RFC 9110 section 14.2 leaves it to the server, and the whole is what does not change."""
+    mount, web, writer = growing
+    if declared:
+        declare(mount, "f.txt", 104)
+    response = web.request("/f.txt", Range="bytes=0-9,20-29")
+    assert (response.status, response.chunked) == (200, not declared)
+    assert response.exactly(100) == pattern(100)
+    writer.write(b"more")
+    writer.close()
+    assert response.rest() == b"more"
+
+
 def test_prefer_wait_limits_how_long_a_range_is_held(growing):
     mount, web, writer = growing
     start = time.monotonic()

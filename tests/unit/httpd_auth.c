@@ -9,7 +9,7 @@
 #include "httpd/apr1.h"
 #include "httpd/htpasswd.h"
 #include "httpd/options.h"
-#include "httpd_check.h"
+#include "check.h"
 
 static const char apr1
 	[] = "$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/",

@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #include "httpd/mime.h"
-#include "httpd_check.h"
+#include "check.h"
 
 static void test_parse(void)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "httpd/range.h"
 
-#include "httpd_check.h"
+#include "check.h"
 
 static void test_parse(void)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "httpd/text.h"
 
-#include "httpd_check.h"
+#include "check.h"
 
 static void test_escapes(void)
 {

@@ -3,7 +3,7 @@
 #include "httpd/prefer.h"
 #include "httpd/validator.h"
 
-#include "httpd_check.h"
+#include "check.h"
 
 #define NOW 784111777 /* Sun, 06 Nov 1994 08:49:37 GMT */
 
