@@ -167,6 +167,7 @@ int file_add_handle(struct fs *fs, struct file *f, enum handle_kind kind, struct
 	if (kind == HANDLE_WRITER && f->writers++ == 0)
 		f->end = (uint64_t)st.st_size;
 	h->was_growing = f->state != FILE_COMPLETE;
+	h->cuts = f->cuts;
 	list_add_tail(&f->handles, &h->on_file);
 	f->refs++;
 	pthread_mutex_unlock(&fs->files_lock);

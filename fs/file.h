@@ -79,6 +79,7 @@ struct handle {
 	uint64_t pos;       /* files lock; end of the last read */
 	uint64_t delivered; /* files lock; furthest byte read */
 	uint64_t cut;       /* files lock; see struct rule_input */
+	uint64_t cuts;      /* the file's, when it was opened */
 	uint64_t told;      /* files lock; poll: the size last reported */
 	uint64_t shown;     /* files lock; poll: the size in an answer that may not have arrived */
 	bool notified;      /* files lock; poll: somebody was woken, and asks for that reason */

@@ -106,6 +106,7 @@ static struct found look(struct fs *fs, const struct waiter *w, char *buf)
 	struct found found = {.verdict = {.answer = RULE_FAIL, .error = EIO}};
 	struct stat st;
 	uint64_t size, delivered;
+	bool taken_back;
 	ssize_t n;
 
 	pthread_mutex_lock(&fs->files_lock);
@@ -113,6 +114,7 @@ static struct found look(struct fs *fs, const struct waiter *w, char *buf)
 	in.declared = f->declared;
 	in.cut = w->handle->cut;
 	delivered = w->handle->delivered;
+	taken_back = w->handle->nonblock && w->handle->cuts != f->cuts;
 	pthread_mutex_unlock(&fs->files_lock);
 
 	if (fstat(f->fd_read, &st) < 0)
@@ -127,6 +129,9 @@ static struct found look(struct fs *fs, const struct waiter *w, char *buf)
 	if (n > 0 && in.state == FILE_GROWING && in.declared == RULE_NONE)
 		in.available = leave_some(fs, w, (size_t)n, size);
 	found.verdict = rule_read(&in);
+	/* Whoever asked how far he may read, and chose not to wait, is not made to. */
+	if (found.verdict.answer == RULE_HOLD && taken_back)
+		found.verdict = (struct rule_verdict){.answer = RULE_FAIL, .error = EIO};
 	return found;
 }
 

@@ -68,6 +68,18 @@ def test_progress_tells_all_at_once(declared):
     assert mount.xattr("f", "progress") == f"growing {SIZE + 1} - 1", "the promise was not kept"
 
 
+def test_who_was_told_of_bytes_that_are_gone_does_not_wait_for_them(declared):
+    """As rww-httpd reads: below an edge that it was told, through a handle that shall not wait."""
+    mount, writer = declared
+    reader = mount.reader("f", os.O_NONBLOCK)
+    assert mount.xattr("f", "progress").startswith("growing 1000 ")
+    writer.truncate(0)
+    assert reader.errno(os.pread, 1000, 0) == errno.EIO
+    later = mount.reader("f", os.O_NONBLOCK).begin_pread(1000, 0).wait_held()
+    writer.pwrite(DATA[:1000], 0)
+    assert later.result() == DATA[:1000]
+
+
 @pytest.mark.parametrize("flags", [0, os.O_NONBLOCK], ids=["blocking", "nonblocking"])
 def test_reads_below_it_are_held(declared, flags):
     mount, writer = declared

@@ -90,6 +90,26 @@ def test_a_declared_file_rewritten_under_a_follower_is_not_continued(growing):
     writer.close()
 
 
+def test_a_declared_file_that_is_cut_holds_no_worker(growing):
+    mount, web, writer = growing
+    mount.write_file("other", b"other")
+    declare(mount, "f.txt", 5000)
+    response = web.request("/f.txt")
+    assert response.exactly(100) == pattern(100)
+    web.wait_held(1)
+    web.process.send_signal(signal.SIGSTOP)
+    clients = [web.connect().begin("/f.txt") for _ in range(8)]
+    writer.truncate(0)
+    web.process.send_signal(signal.SIGCONT)
+    assert response.cut()[1] == b""
+    for _ in range(8):
+        assert web.get("/other") == b"other"
+    writer.write(b"x" * 4900)
+    writer.close()
+    for client in clients:
+        client.close()
+
+
 def test_a_slow_client_never_gets_a_clean_end_of_two_files(mount, web):
     """What is read below the edge may be new already when the file starts over; its end tells."""
     size = 40 << 20
