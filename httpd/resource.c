@@ -100,13 +100,15 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
+/* New bytes can be read a moment before the kernel knows of new times: here the daemon is asked. */
 bool resource_changed(const struct resource *r)
 {
 	struct stat st;
 
-	return r->state != STATE_PLAIN && (fstat(r->fd, &st) || st.st_size != r->st.st_size ||
-						  !same_time(&st.st_mtim, &r->st.st_mtim) ||
-						  !same_time(&st.st_ctim, &r->st.st_ctim));
+	return r->state != STATE_PLAIN &&
+	       (stat_at(r->fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, &st) ||
+		       st.st_size != r->st.st_size || !same_time(&st.st_mtim, &r->st.st_mtim) ||
+		       !same_time(&st.st_ctim, &r->st.st_ctim));
 }
 
 bool resource_was_cut(const struct resource *r)
