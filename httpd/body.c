@@ -12,14 +12,18 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "httpd/client.h"
+#include "httpd/clock.h"
+#include "httpd/push.h"
 #include "httpd/server.h"
 #include "httpd/text.h"
 
 #define SMALL     32768 /* header and body in one send beat sendfile up to about here */
 #define BLOCK     32768
-#define NO_BLOCK  16  /* chunks are read into the connection's own buffer */
-#define DRAIN_MS  20  /* between looks at the socket before a reset */
-#define DRAIN_MAX 500 /* looks: ten seconds */
+#define BIG_BLOCK 262144 /* where each read may ask the daemon of the mount */
+#define FAR       65536  /* so much behind the edge, bytes go past the library */
+#define NO_BLOCK  16     /* chunks are read into the connection's own buffer */
+#define DRAIN_MS  20     /* between looks at the socket before a reset */
+#define DRAIN_MAX 500    /* looks: ten seconds */
 
 /*
  * How a content reader ends its connection. libmicrohttpd 0.9 forgets a connection that a reader
@@ -200,16 +204,18 @@ struct live_body {
 	bool declared;    /* its client was told the size that the writer had declared, */
 	uint64_t promise; /* this one */
 	unsigned drained;
+	struct push push;
+	uint64_t pushed, pushed_ms; /* bytes that the library does not know of, and when */
 };
 
 /* Only a reset tells the end of a close-delimited body from its whole; but a reset also throws
- * away what the client has not got yet, so that goes out first. */
+ * away what the client has not got yet, so that goes out first, if it takes anything at all. */
 static ssize_t cut_by_reset(struct live_body *b, char *buf)
 {
 	struct request *rq = b->rq;
 
-	if (client_unsent(rq->client->socket) && b->drained++ < DRAIN_MAX &&
-		follow_delay(&rq->waiter, DRAIN_MS) == HOLD_HELD)
+	if (rq->outcome != OUTCOME_TIMEOUT && client_unsent(rq->client->socket) &&
+		b->drained++ < DRAIN_MAX && follow_delay(&rq->waiter, DRAIN_MS) == HOLD_HELD)
 		return 0;
 	client_reset(rq->client->socket);
 	return end_connection(rq, buf);
@@ -257,34 +263,73 @@ static ssize_t finish(struct live_body *b, char *buf)
 	return end_connection(b->rq, buf);
 }
 
+/* What was sent so far is the header, which libmicrohttpd holds back to join it with a body: the
+ * client shall have it now. */
+static void flush(struct live_body *b)
+{
+	if (!b->flushed)
+		client_flush(b->rq->client->socket);
+	b->flushed = true;
+}
+
 /* False when held; otherwise it is time to look again. */
+static bool look_again(struct request *rq, enum hold hold)
+{
+	if (hold == HOLD_GONE)
+		rq->outcome = atomic_load(&rq->server->draining) ? OUTCOME_STOPPED : OUTCOME_GONE;
+	return hold != HOLD_HELD;
+}
+
 static bool hold_at(struct live_body *b, uint64_t offset)
 {
-	struct request *rq = b->rq;
+	flush(b);
+	return look_again(b->rq, follow_hold(&b->rq->waiter, b->rq->live, offset, 0));
+}
 
-	/* What was sent so far is the header, which libmicrohttpd holds back to join it with a
-	 * body: the client shall have it now. */
-	if (!b->flushed)
-		client_flush(rq->client->socket);
-	b->flushed = true;
-	switch (follow_hold(&rq->waiter, rq->live, offset, 0)) {
-	case HOLD_HELD:
-		return false;
-	case HOLD_GONE:
-		rq->outcome = atomic_load(&rq->server->draining) ? OUTCOME_STOPPED : OUTCOME_GONE;
-		break;
-	case HOLD_READY:
-		break;
+/* The library's idle time-out does not see what goes past it. */
+static bool hold_full(struct live_body *b)
+{
+	struct request *rq = b->rq;
+	uint64_t limit = rq->server->options->idle_timeout_ms, idle = clock_ms() - b->pushed_ms;
+
+	if (!limit)
+		limit = UINT32_MAX;
+	if (idle >= limit) {
+		rq->outcome = OUTCOME_TIMEOUT;
+		return true;
 	}
-	return true;
+	return look_again(rq, follow_writable(&rq->waiter, limit - idle));
+}
+
+static bool goes_past_library(const struct live_body *b, uint64_t offset, uint64_t end)
+{
+	return push_is_pending(&b->push) ||
+	       (!b->has_length && !b->rq->server->tls && end > offset && end - offset >= FAR);
+}
+
+static enum push_result push_from(struct live_body *b, uint64_t offset, uint64_t end)
+{
+	struct request *rq = b->rq;
+	uint64_t before = offset;
+	enum push_result result;
+
+	flush(b);
+	result = push_bytes(
+		&b->push, rq->client->socket, rq->live->fd, &offset, end, !rq->close_delimited);
+	b->pushed += offset - before;
+	rq->body_bytes += offset - before;
+	if (offset != before || !b->pushed_ms)
+		b->pushed_ms = clock_ms();
+	if (result == PUSH_GONE)
+		rq->outcome = OUTCOME_GONE;
+	return result;
 }
 
 /* What there is at offset, which lies before the edge. */
-static ssize_t read_now(struct live_body *b, uint64_t offset, uint64_t edge, char *buf, size_t max)
+static ssize_t read_now(struct live_body *b, uint64_t offset, uint64_t end, char *buf, size_t max)
 {
-	uint64_t end = edge < b->end ? edge : b->end;
 	size_t want = end - offset < max ? (size_t)(end - offset) : max;
-	ssize_t n = pread(b->rq->live->fd, buf, want, (off_t)offset);
+	ssize_t n = live_read_at(b->rq->live, buf, want, offset);
 
 	if (n > 0 && b->has_length && offset + (uint64_t)n == b->end && !is_still_true(b))
 		return cut(b, OUTCOME_ABORTED, buf);
@@ -298,23 +343,33 @@ static ssize_t read_now(struct live_body *b, uint64_t offset, uint64_t edge, cha
 	return cut(b, OUTCOME_ABORTED, buf); /* shorter than it was, or broken */
 }
 
-static ssize_t live_read(void *cls, uint64_t pos, char *buf, size_t max)
+static ssize_t body_read(void *cls, uint64_t pos, char *buf, size_t max)
 {
 	struct live_body *b = cls;
-	uint64_t offset = b->first + pos;
 
 	for (;;) {
+		uint64_t offset = b->first + pos + b->pushed, end;
 		struct live_view view;
 
 		if (b->rq->outcome != OUTCOME_OK)
 			return cut(b, b->rq->outcome, buf);
-		if (offset >= b->end)
-			return finish(b, buf);
 		live_view(b->rq->live, &view);
 		if (!is_true(b, &view))
 			return cut(b, OUTCOME_ABORTED, buf);
-		if (offset < view.edge)
-			return read_now(b, offset, view.edge, buf, max);
+		end = view.edge < b->end ? view.edge : b->end;
+		if (goes_past_library(b, offset, end)) {
+			enum push_result result = push_from(b, offset, end);
+
+			if (result == PUSH_SHORT)
+				return cut(b, OUTCOME_ABORTED, buf);
+			if (result == PUSH_LATER && !hold_full(b))
+				return 0;
+			continue;
+		}
+		if (offset >= b->end)
+			return finish(b, buf);
+		if (offset < end)
+			return read_now(b, offset, end, buf, max);
 		if (view.state == STATE_COMPLETE && !b->has_length)
 			return finish(b, buf);
 		if (view.state != STATE_GROWING)
@@ -329,6 +384,7 @@ struct MHD_Response *body_of_live(struct request *rq, const struct live_view *vi
 {
 	struct live_body *b = calloc(1, sizeof(*b));
 	struct MHD_Response *r;
+	size_t block;
 
 	if (!b)
 		return NULL;
@@ -342,8 +398,9 @@ struct MHD_Response *body_of_live(struct request *rq, const struct live_view *vi
 	if (rq->close_delimited)
 		client_set_close_delimited(&rq->server->clients, rq->client, true);
 	atomic_fetch_add(&rq->server->metrics.follows, 1);
-	r = MHD_create_response_from_callback(length,
-		b->has_length || rq->close_delimited ? BLOCK : NO_BLOCK, live_read, b, free);
+	block = b->has_length || rq->close_delimited ? BLOCK : NO_BLOCK;
+	r = MHD_create_response_from_callback(
+		length, b->declared ? BIG_BLOCK : block, body_read, b, free);
 	if (!r)
 		free(b);
 	return r;

@@ -28,20 +28,40 @@
 #include "common/log.h"
 #include "httpd/clock.h"
 
-#define RECHECK_MS 1000
-#define EVENTS     128
+#define RECHECK_MS   1000
+#define EVENTS       128
+#define UNWATCHED_MS 10
 
 /* -- waking --------------------------------------------------------------------------------- */
 
-static void waiters_resume(struct follow *f, struct list *woken)
+/* Who waits for a file, and who for a client: suspended are both. */
+static atomic_uint *counter(struct follow *f, const struct live *live)
+{
+	return live == f->timer ? &f->delayed : &f->held;
+}
+
+static void waiters_resume(struct follow *f, const struct live *live, struct list *woken)
 {
 	list_for_each_safe (it, woken) {
 		struct waiter *w = list_entry(it, struct waiter, entry);
 
 		list_del(it);
-		atomic_fetch_sub(&f->held, 1);
+		atomic_fetch_sub(counter(f, live), 1);
 		MHD_resume_connection(w->connection); /* w may be gone from here on */
 	}
+}
+
+/* One that is held: nobody else takes it off, and its request keeps its live. */
+static void waiter_wake(struct follow *f, struct waiter *w)
+{
+	struct live *live = w->live;
+
+	pthread_mutex_lock(&live->lock);
+	w->live = NULL;
+	list_del(&w->entry);
+	pthread_mutex_unlock(&live->lock);
+	atomic_fetch_sub(counter(f, live), 1);
+	MHD_resume_connection(w->connection);
 }
 
 static bool waiter_is_due(const struct waiter *w, const struct live_view *view, uint64_t now)
@@ -72,7 +92,7 @@ static uint64_t live_wake(struct follow *f, struct live *live, bool everybody)
 		}
 	}
 	pthread_mutex_unlock(&live->lock);
-	waiters_resume(f, &woken);
+	waiters_resume(f, live, &woken);
 	return next;
 }
 
@@ -80,13 +100,18 @@ static uint64_t live_wake(struct follow *f, struct live *live, bool everybody)
 static void live_settle(struct follow *f, struct live *live)
 {
 	struct live_view view;
+	bool was_listed;
 
 	(void)live_wake(f, live, false); /* deadlines are looked at by their own timer */
 	live_view(live, &view);
 	if (view.state == STATE_GROWING && !view.truncated)
 		return;
-	SCOPED_LOCK(&f->table_lock);
+	pthread_mutex_lock(&f->table_lock);
+	was_listed = live->listed;
 	live_unwatch_locked(f, live);
+	pthread_mutex_unlock(&f->table_lock);
+	if (was_listed && view.state == STATE_COMPLETE && view.declared)
+		live_reopen(live);
 }
 
 static void live_changed(struct follow *f, struct live *live)
@@ -179,20 +204,22 @@ static void inotify_read(struct follow *f)
 /* A waiter exists while its peer knows it, its live while it is held there. libmicrohttpd takes a
  * short read for the last until the next edge (0.9.75), so an end of stream that came with the data
  * needs an edge of its own; SHUT_RD makes one, and leaves the other direction alone. */
-static struct live *peer_gone_locked(struct peer *p)
+static struct waiter *peer_event_locked(struct peer *p, uint32_t events)
 {
-	atomic_store(&p->gone, true);
-	if (p->waiter && p->waiter->live) {
-		p->waiter->live->refs++;
-		return p->waiter->live;
+	bool held = p->waiter && p->waiter->live;
+
+	if (events & ~(uint32_t)EPOLLOUT) {
+		atomic_store(&p->gone, true);
+		if (!held)
+			(void)shutdown(p->socket, SHUT_RD); /* it may have gone completely */
 	}
-	(void)shutdown(p->socket, SHUT_RD); /* it may have gone completely */
-	return NULL;
+	return held ? p->waiter : NULL;
 }
 
 static void event_handle(struct follow *f, const struct epoll_event *event)
 {
 	enum slot_kind kind = SLOT_FREE;
+	struct waiter *waiter = NULL;
 	struct live *live = NULL;
 	uint64_t count;
 
@@ -204,7 +231,7 @@ static void event_handle(struct follow *f, const struct epoll_event *event)
 			live = slot->what;
 			live->refs++;
 		} else if (kind == SLOT_PEER) {
-			live = peer_gone_locked(slot->what);
+			waiter = peer_event_locked(slot->what, event->events);
 		}
 	}
 	pthread_mutex_unlock(&f->table_lock);
@@ -214,10 +241,8 @@ static void event_handle(struct follow *f, const struct epoll_event *event)
 		inotify_read(f);
 	else if (kind == SLOT_LIVE)
 		live_changed(f, live);
-	else if (live) {
-		(void)live_wake(f, live, false); /* as in live_settle() */
-		live_put(f, live);
-	}
+	else if (waiter)
+		waiter_wake(f, waiter);
 }
 
 static int wait_ms(struct follow *f, uint64_t recheck)
@@ -317,7 +342,7 @@ enum hold follow_hold(struct waiter *w, struct live *live, uint64_t offset, uint
 	} else if (!waiter_is_due(w, &live->view, clock_ms())) {
 		hold = HOLD_HELD;
 		w->live = live;
-		atomic_fetch_add(&f->held, 1);
+		atomic_fetch_add(counter(f, live), 1);
 		MHD_suspend_connection(w->connection);
 		list_add_tail(&live->waiters, &w->entry);
 	}
@@ -333,6 +358,20 @@ enum hold follow_delay(struct waiter *w, uint64_t ms)
 	return follow_hold(w, w->peer->follow->timer, UINT64_MAX, clock_ms() + ms);
 }
 
+/* Once EPOLLOUT was asked for it stays: edge-triggered, it comes only after the socket was full. To
+ * ask anew tells what is so already. */
+enum hold follow_writable(struct waiter *w, uint64_t ms)
+{
+	struct peer *p = w->peer;
+	enum hold hold = follow_delay(w, p->watched ? ms : UNWATCHED_MS);
+
+	if (hold == HOLD_HELD && p->watched) {
+		SCOPED_LOCK(&p->follow->table_lock);
+		slot_ask_locked(p->follow, p->socket, EPOLLOUT | EPOLLRDHUP | EPOLLET);
+	}
+	return hold;
+}
+
 /* -- life ----------------------------------------------------------------------------------- */
 
 void follow_count(struct follow *f, unsigned *ret_held, unsigned *ret_lives)
@@ -340,6 +379,11 @@ void follow_count(struct follow *f, unsigned *ret_held, unsigned *ret_lives)
 	SCOPED_LOCK(&f->table_lock);
 	*ret_held = atomic_load(&f->held);
 	*ret_lives = f->live_count;
+}
+
+unsigned follow_suspended(struct follow *f)
+{
+	return atomic_load(&f->held) + atomic_load(&f->delayed);
 }
 
 static int follow_open(struct follow *f)

@@ -75,7 +75,12 @@ enum hold follow_hold(struct waiter *w, struct live *live, uint64_t offset, uint
 /* Holds for ms milliseconds, or until the client leaves; never HOLD_READY. */
 enum hold follow_delay(struct waiter *w, uint64_t ms);
 
-/* Requests being held now, and files and directories being followed. */
+/* Holds until the client's socket takes more, or as above. */
+enum hold follow_writable(struct waiter *w, uint64_t ms);
+
+/* Requests that wait for a file now, and files and directories being followed. */
 void follow_count(struct follow *f, unsigned *ret_held, unsigned *ret_lives);
+/* Requests that wait at all. */
+unsigned follow_suspended(struct follow *f);
 
 #endif

@@ -32,19 +32,30 @@ static int slots_grow_locked(struct follow *f, int fd)
 	return 0;
 }
 
+static int slot_control_locked(struct follow *f, int what, int fd, uint32_t events)
+{
+	struct epoll_event event = {
+		.events = events, .data.u64 = (uint64_t)f->slots[fd].serial << 32 | (uint32_t)fd};
+
+	return epoll_ctl(f->epoll, what, fd, &event) ? -errno : 0;
+}
+
 int slot_add_locked(struct follow *f, int fd, enum slot_kind kind, uint32_t events, void *what)
 {
-	struct epoll_event event = {.events = events};
 	int r = slots_grow_locked(f, fd);
 
 	if (r < 0)
 		return r;
 	f->slots[fd] = (struct slot){kind, ++f->serial, what};
-	event.data.u64 = (uint64_t)f->serial << 32 | (uint32_t)fd;
-	if (!epoll_ctl(f->epoll, EPOLL_CTL_ADD, fd, &event))
-		return 0;
-	f->slots[fd].kind = SLOT_FREE;
-	return -errno;
+	r = slot_control_locked(f, EPOLL_CTL_ADD, fd, events);
+	if (r < 0)
+		f->slots[fd].kind = SLOT_FREE;
+	return r;
+}
+
+void slot_ask_locked(struct follow *f, int fd, uint32_t events)
+{
+	(void)slot_control_locked(f, EPOLL_CTL_MOD, fd, events); /* it was added, and is open */
 }
 
 void slot_remove_locked(struct follow *f, int fd)

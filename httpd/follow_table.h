@@ -30,7 +30,7 @@ struct follow {
 	int epoll, inotify, wake;
 	pthread_t thread;
 	atomic_bool stopping, quitting;
-	atomic_uint held;
+	atomic_uint held, delayed;             /* requests on a live's list, and on the timer's */
 	atomic_uint_fast64_t next_deadline_ms; /* 0: none */
 
 	pthread_mutex_t table_lock;
@@ -44,6 +44,8 @@ struct follow {
 
 /* events: of epoll, besides EPOLLERR and EPOLLHUP. */
 int slot_add_locked(struct follow *f, int fd, enum slot_kind kind, uint32_t events, void *what);
+/* Other events of a descriptor that has a slot. */
+void slot_ask_locked(struct follow *f, int fd, uint32_t events);
 void slot_remove_locked(struct follow *f, int fd);
 /* The slot that an event belongs to, or NULL when it is stale. */
 struct slot *slot_of_event_locked(struct follow *f, uint64_t data);

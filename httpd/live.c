@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "httpd/live.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "httpd/root.h"
+
+#define TAIL 32768
 
 struct live *live_new(int fd, dev_t dev, ino_t ino, bool directory)
 {
@@ -25,6 +29,7 @@ struct live *live_new(int fd, dev_t dev, ino_t ino, bool directory)
 	list_init(&live->entry);
 	list_init(&live->waiters);
 	pthread_mutex_init(&live->lock, NULL);
+	pthread_mutex_init(&live->tail_lock, NULL);
 	return live;
 }
 
@@ -32,6 +37,8 @@ void live_free(struct live *live)
 {
 	cleanup_close(&live->fd);
 	pthread_mutex_destroy(&live->lock);
+	pthread_mutex_destroy(&live->tail_lock);
+	free(live->tail);
 	free(live);
 }
 
@@ -88,6 +95,62 @@ void live_ask(struct live *live)
 	view_ask(live->fd, &view);
 	SCOPED_LOCK(&live->lock);
 	live->view = view;
+	live->asked++;
+}
+
+void live_reopen(struct live *live)
+{
+	autoclose int fd = root_reopen(live->fd, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+
+	if (fd >= 0)
+		(void)dup3(fd, live->fd, O_CLOEXEC); /* only slower without */
+}
+
+/* The edge of a file that still grows, or 0. */
+static uint64_t tail_end(struct live *live, unsigned *ret_asked)
+{
+	SCOPED_LOCK(&live->lock);
+	*ret_asked = live->asked;
+	return live->view.state == STATE_GROWING ? live->view.edge : 0;
+}
+
+/* Every write makes the follow thread ask, so what was read before does not outlive it. */
+static bool tail_fill_locked(struct live *live, uint64_t offset)
+{
+	unsigned asked;
+	uint64_t end = tail_end(live, &asked);
+	ssize_t n;
+
+	if (asked == live->tail_asked && offset >= live->tail_at &&
+		offset < live->tail_at + live->tail_len)
+		return true;
+	live->tail_len = 0;
+	if (!live->tail)
+		live->tail = malloc(TAIL);
+	if (!live->tail || offset >= end || end - offset > TAIL)
+		return false;
+	n = pread(live->fd, live->tail, (size_t)(end - offset), (off_t)offset);
+	if (n <= 0)
+		return false;
+	live->tail_at = offset;
+	live->tail_len = (size_t)n;
+	live->tail_asked = asked;
+	return true;
+}
+
+ssize_t live_read_at(struct live *live, char *buf, size_t size, uint64_t offset)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&live->tail_lock);
+	if (tail_fill_locked(live, offset)) {
+		size_t at = (size_t)(offset - live->tail_at);
+
+		n = live->tail_len - at < size ? live->tail_len - at : size;
+		memcpy(buf, live->tail + at, n);
+	}
+	pthread_mutex_unlock(&live->tail_lock);
+	return n ? (ssize_t)n : pread(live->fd, buf, size, (off_t)offset);
 }
 
 void live_count_change(struct live *live)

@@ -7,8 +7,8 @@
  * seen. edge only grows. Once state is not STATE_GROWING neither changes again: a file that is
  * opened for writing once more gets another live.
  *
- * Locks: table_lock of struct follow before lock. fd, dev, ino and watch are written before
- * the live is published and by the follow thread only.
+ * Locks: table_lock of struct follow before tail_lock before lock. fd, dev, ino and watch are
+ * written before the live is published and by the follow thread only.
  */
 #ifndef HTTPD_LIVE_H
 #define HTTPD_LIVE_H
@@ -44,6 +44,13 @@ struct live {
 	pthread_mutex_t lock;
 	struct live_view view; /* lock */
 	struct list waiters;   /* of struct waiter, lock */
+	unsigned asked;        /* how often the mount was; lock */
+
+	pthread_mutex_t tail_lock; /* the last bytes, read once for all who are near the edge */
+	char *tail;
+	uint64_t tail_at;
+	size_t tail_len;
+	unsigned tail_asked; /* it holds for this asked */
 };
 
 /* Takes fd over; NULL when out of memory. */
@@ -56,6 +63,13 @@ void live_view(struct live *live, struct live_view *ret);
 void live_ask(struct live *live);
 /* Asks for *ret alone. Of a live that has ended, only truncated may become news. */
 void live_look(struct live *live, struct live_view *ret);
+
+/* Of a complete file: a handle from before goes on to read through the daemon if a size was
+ * declared. The descriptor keeps its number. */
+void live_reopen(struct live *live);
+
+/* As pread(2), of bytes before the edge. */
+ssize_t live_read_at(struct live *live, char *buf, size_t size, uint64_t offset);
 
 /* A directory changed. */
 void live_count_change(struct live *live);

@@ -248,16 +248,13 @@ static void wait_for_clients(struct server *s, const atomic_bool *hurry)
 /* Everybody who is held must run again before the library may be stopped. */
 static void wake_all(struct server *s)
 {
-	unsigned held, lives;
-
 	follow_stop(s->follow);
 	for (int i = 0; i < 500; i++) {
-		follow_count(s->follow, &held, &lives);
-		if (!held)
+		if (!follow_suspended(s->follow))
 			return;
 		usleep(10000);
 	}
-	log_warn("%u requests are still held", held);
+	log_warn("%u requests are still held", follow_suspended(s->follow));
 }
 
 void server_stop(struct server *s, const atomic_bool *hurry)

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sends bytes of a growing file past the library, to a client that is far behind: in pieces much
+ * larger than a connection's buffer, without a copy into it. Only from a content reader, with the
+ * header sent and no TLS. The pieces are chunks (RFC 9112 section 7.1) unless the body is
+ * delimited by the end of the connection. The library may send again once nothing is pending.
+ */
+#ifndef HTTPD_PUSH_H
+#define HTTPD_PUSH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct push {
+	char frame[16];                         /* what stands before the data of a chunk */
+	size_t frame_left, data_left, end_left; /* of the piece that is on its way */
+};
+
+enum push_result {
+	PUSH_DONE,  /* up to end */
+	PUSH_LATER, /* the socket takes no more for now, or it is the turn of others */
+	PUSH_GONE,  /* nobody receives */
+	PUSH_SHORT, /* the file ends before end, or cannot be read */
+};
+
+static inline bool push_is_pending(const struct push *p)
+{
+	return p->frame_left || p->data_left || p->end_left;
+}
+
+/* From *offset, which moves on, to end. */
+enum push_result push_bytes(
+	struct push *p, int socket, int file, uint64_t *offset, uint64_t end, bool chunked);
+
+#endif
