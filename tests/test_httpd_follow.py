@@ -87,6 +87,40 @@ def test_http_1_0_gets_a_body_that_ends_with_the_connection(growing):
     assert response.rest() == b""
 
 
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_who_is_far_behind_gets_every_byte(growing, version):
+    """There is more than a socket takes; then the client catches up, and follows as before."""
+    mount, web, writer = growing
+    data = os.urandom(24 << 20)
+    response = web.request("/f.txt", version=version)
+    assert response.exactly(100) == pattern(100)
+    writer.write(data)
+    got = response.at_least(1 << 20)
+    writer.write(b"more")
+    got += response.at_least(len(data) + 4 - len(got))
+    assert got == data + b"more"
+    web.wait_held(1)
+    writer.write(b"last")
+    writer.close()
+    assert response.rest() == b"last"
+    if version == "1.1":
+        assert response.client.request("/f.txt").rest() == pattern(100) + data + b"morelast"
+
+
+@pytest.mark.parametrize("version, how", [("1.1", "closed"), ("1.0", "reset")])
+def test_an_abort_reaches_who_is_far_behind(growing, version, how):
+    mount, web, writer = growing
+    data = os.urandom(24 << 20)
+    response = web.request("/f.txt", version=version)
+    assert response.exactly(100) == pattern(100)
+    writer.write(data)
+    got = response.at_least(1 << 20)
+    abort(mount, "f.txt")
+    ended, rest = response.cut()
+    assert (ended, got + rest == data) == (how, True)
+    writer.close()
+
+
 def test_head_mirrors_get(growing):
     mount, web, writer = growing
     for headers in ({}, {"Range": "bytes=0-"}):
