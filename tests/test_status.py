@@ -257,8 +257,7 @@ def test_completion_in_zsh(tmp_path):
                                  ("rwwctl wait --t\t", "rwwctl wait --timeout "),
                                  ("rwwctl abort --r\t", "rwwctl abort --reason "),
                                  ("rwwctl complete a-\t", "rwwctl complete a-file ")):
-            ask(fd, typed, completed)
-            ask(fd, "\x03", "ready> ")
+            ask(fd, "\x15" + typed, completed)  # Ctrl-U: an empty line
     finally:
         os.close(fd)
         procs.kill(pid)
