@@ -31,7 +31,7 @@ static bool is_shown(const struct server *s, const char *name)
 }
 
 /* The state of a file needs a descriptor; what cannot be opened is shown as it lies. */
-static struct extent file_extent(
+static struct progress file_progress(
 	const struct server *s, int directory, const char *name, const struct stat *st)
 {
 	autoclose int fd = -1;
@@ -39,7 +39,7 @@ static struct extent file_extent(
 	if (s->root_is_live && st->st_dev == s->root_device)
 		fd = openat(
 			directory, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
-	return state_extent(fd, fd < 0 ? STATE_PLAIN : state_get(fd), (uint64_t)st->st_size);
+	return state_or_plain(fd, (uint64_t)st->st_size);
 }
 
 /* What a symlink leads to: one that leads out of the root is a dead link, as it is when it is
@@ -56,7 +56,7 @@ static int follow_link(const struct request *rq, struct listing_entry *e, struct
 	if (r < 0)
 		return r;
 	*ret = target.st;
-	e->extent = state_extent(target.fd, target.state, (uint64_t)target.st.st_size);
+	e->progress = state_or_plain(target.fd, (uint64_t)target.st.st_size);
 	resource_close(&target);
 	return 0;
 }
@@ -69,7 +69,7 @@ static bool entry_fill(const struct request *rq, int directory, struct listing_e
 	if (fstatat(directory, e->name, &st, AT_SYMLINK_NOFOLLOW))
 		return false;
 	if (S_ISREG(st.st_mode))
-		e->extent = file_extent(rq->server, directory, e->name, &st);
+		e->progress = file_progress(rq->server, directory, e->name, &st);
 	else if (S_ISLNK(st.st_mode) && follow_link(rq, e, &st) < 0)
 		return false;
 	e->directory = S_ISDIR(st.st_mode);

@@ -15,7 +15,7 @@
 struct listing_entry {
 	char *name;
 	bool directory;
-	struct extent extent; /* of a file */
+	struct progress progress; /* of a file */
 	struct timespec modified;
 };
 

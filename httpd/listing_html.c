@@ -35,10 +35,10 @@ static void row(const struct request *rq, const struct listing_entry *e, struct 
 	cell_name(rq, e, t);
 	text_put(t, "<td>");
 	if (!e->directory)
-		page_state(t, &e->extent);
+		page_state(t, &e->progress);
 	text_put(t, "</td><td class=\"size\">");
 	if (!e->directory)
-		page_extent(t, &e->extent);
+		page_progress(t, &e->progress);
 	gmtime_r(&e->modified.tv_sec, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%d %H:%M", &tm);
 	text_printf(t, "</td><td class=\"time\">%s</td></tr>\n", when);
@@ -51,7 +51,7 @@ static void summary(const struct listing *l, struct text *t)
 
 	for (size_t i = 0; i < l->count; i++) {
 		files += !l->entries[i].directory;
-		growing += l->entries[i].extent.state == STATE_GROWING;
+		growing += l->entries[i].progress.state == STATE_GROWING;
 	}
 	text_put(t, "<p class=\"note\" role=\"status\">");
 	if (!l->count)

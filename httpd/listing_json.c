@@ -21,10 +21,10 @@ static void entry_json(const struct listing_entry *e, struct text *t)
 	text_printf(t, "%s\",\"type\":\"%s\"", e->directory ? "/" : "",
 		e->directory ? "directory" : "file");
 	if (!e->directory)
-		text_printf(t, ",\"size\":%" PRIu64 ",\"state\":\"%s\"", e->extent.size,
-			state_name(e->extent.state));
-	if (e->extent.declared)
-		text_printf(t, ",\"declared\":%" PRIu64, e->extent.declared_size);
+		text_printf(t, ",\"size\":%" PRIu64 ",\"state\":\"%s\"", e->progress.edge,
+			state_name(e->progress.state));
+	if (e->progress.declared)
+		text_printf(t, ",\"declared\":%" PRIu64, e->progress.size);
 	text_printf(t, ",\"modified\":\"%s.%03ldZ\"}", when, e->modified.tv_nsec / 1000000);
 }
 

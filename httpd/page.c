@@ -63,28 +63,28 @@ static void size(struct text *t, uint64_t bytes)
 		text_printf(t, "%" PRIu64 "&nbsp;%s", (uint64_t)value, units[i]);
 }
 
-void page_state(struct text *t, const struct extent *e)
+void page_state(struct text *t, const struct progress *p)
 {
-	if (e->state != STATE_PLAIN)
-		text_printf(t, "<span class=\"state %s\">%s</span>", state_name(e->state),
-			state_name(e->state));
+	if (p->state != STATE_PLAIN)
+		text_printf(t, "<span class=\"state %s\">%s</span>", state_name(p->state),
+			state_name(p->state));
 	else
 		text_put(t, "<span class=\"state\"></span>");
 }
 
-void page_extent(struct text *t, const struct extent *e)
+void page_progress(struct text *t, const struct progress *p)
 {
 	text_put(t, "<span class=\"extent\">");
-	if (e->declared && e->declared_size && e->state == STATE_GROWING)
+	if (p->declared && p->size && p->state == STATE_GROWING)
 		text_printf(t,
 			"<progress max=\"%" PRIu64 "\" value=\"%" PRIu64
 			"\" aria-label=\"how much is there\"></progress>",
-			e->declared_size, e->size);
-	text_printf(t, "<span title=\"%" PRIu64 " bytes\">", e->size);
-	size(t, e->size);
-	if (e->declared) {
+			p->size, p->edge);
+	text_printf(t, "<span title=\"%" PRIu64 " bytes\">", p->edge);
+	size(t, p->edge);
+	if (p->declared) {
 		text_put(t, " of&nbsp;");
-		size(t, e->declared_size);
+		size(t, p->size);
 	}
 	text_put(t, "</span></span>");
 }

@@ -25,7 +25,7 @@ void page_name(struct text *t, const char *name);
 void page_url(struct text *t, const char *name);
 
 /* Its state, and its size for people: "1.5 MiB of 3.0 MiB". */
-void page_state(struct text *t, const struct extent *e);
-void page_extent(struct text *t, const struct extent *e);
+void page_state(struct text *t, const struct progress *p);
+void page_progress(struct text *t, const struct progress *p);
 
 #endif

@@ -34,14 +34,6 @@ static int get(int fd, const char *name, char *buf, size_t size)
 	return 0;
 }
 
-static int get_number(int fd, const char *name, uint64_t *ret)
-{
-	char buf[32];
-	int r = get(fd, name, buf, sizeof(buf));
-
-	return r < 0 ? r : parse_u64(buf, ret);
-}
-
 /* A plain filesystem may carry attributes of this name too: a store served directly, say. */
 bool state_is_known(int fd)
 {
@@ -60,13 +52,6 @@ static enum state state_of_name(const char *name)
 	return STATE_PLAIN;
 }
 
-enum state state_get(int fd)
-{
-	char buf[32];
-
-	return get(fd, "user.rww.state", buf, sizeof(buf)) < 0 ? STATE_PLAIN : state_of_name(buf);
-}
-
 int state_progress(int fd, struct progress *ret)
 {
 	struct progress p = {0};
@@ -83,26 +68,12 @@ int state_progress(int fd, struct progress *ret)
 	return 0;
 }
 
-int state_declared_size(int fd, uint64_t *ret)
+struct progress state_or_plain(int fd, uint64_t st_size)
 {
-	return get_number(fd, "user.rww.size", ret);
-}
+	struct progress p = {.state = STATE_PLAIN, .edge = st_size};
 
-int state_edge(int fd, uint64_t *ret)
-{
-	return get_number(fd, "user.rww.edge", ret);
-}
-
-struct extent state_extent(int fd, enum state state, uint64_t st_size)
-{
-	struct extent e = {.state = state, .size = st_size};
-
-	if (state != STATE_GROWING && state != STATE_ABORTED)
-		return e;
-	if (state_edge(fd, &e.size) < 0)
-		e.size = st_size;
-	e.declared = !state_declared_size(fd, &e.declared_size);
-	return e;
+	(void)state_progress(fd, &p); /* as it is then */
+	return p;
 }
 
 int state_declare_size(int fd, uint64_t size)

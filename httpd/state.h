@@ -20,9 +20,6 @@ enum state {
 /* Whether fd is on a mount that has these attributes. */
 bool state_is_known(int fd);
 
-/* A file whose state cannot be told is STATE_PLAIN. */
-enum state state_get(int fd);
-
 /* Of a file that is open on a mount, all at one moment. */
 struct progress {
 	enum state state;
@@ -34,20 +31,9 @@ struct progress {
 
 int state_progress(int fd, struct progress *ret);
 
-/* -ENODATA when none is declared. */
-int state_declared_size(int fd, uint64_t *ret);
-int state_edge(int fd, uint64_t *ret);
-
-/* How much of a file there is: the bytes up to its edge, and what its writer declared. */
-struct extent {
-	enum state state;
-	uint64_t size;
-	bool declared;
-	uint64_t declared_size;
-};
-
-/* Of a file in that state with that st_size; fd is not used for one that has ended well. */
-struct extent state_extent(int fd, enum state state, uint64_t st_size);
+/* The same; without fd (-1), or of a file that has no state: STATE_PLAIN, and st_size is its edge.
+ */
+struct progress state_or_plain(int fd, uint64_t st_size);
 
 int state_declare_size(int fd, uint64_t size);
 int state_abort(int fd);

@@ -73,17 +73,16 @@ static void text_box(struct text *t, uint64_t size)
 enum MHD_Result view_answer(struct request *rq)
 {
 	enum view_kind kind = view_kind_of(rq->server->mime, rq->name);
-	struct extent extent = state_extent(
-		rq->resource.fd, rq->resource.state, (uint64_t)rq->resource.st.st_size);
+	struct progress p = state_or_plain(rq->resource.fd, (uint64_t)rq->resource.st.st_size);
 	struct text t = {0};
 	struct MHD_Response *r;
 
 	page_begin(&t, rq->name);
 	text_put(&t, "<div class=\"bar\"><span role=\"status\">");
-	page_state(&t, &extent);
-	text_printf(&t, "</span> <data class=\"size\" value=\"%" PRIu64 "\" data-inode=\"%ju\">",
-		extent.size, (uintmax_t)rq->resource.st.st_ino);
-	page_extent(&t, &extent);
+	page_state(&t, &p);
+	text_printf(&t, "</span> <data class=\"size\" value=\"%" PRIu64 "\" data-file=\"%ju.%ju\">",
+		p.edge, (uintmax_t)rq->resource.st.st_ino, (uintmax_t)p.cuts);
+	page_progress(&t, &p);
 	text_put(&t, "</data> <a href=\"./");
 	page_url(&t, path_base(rq->name));
 	text_put(&t, "\">The file itself</a>");
@@ -91,7 +90,7 @@ enum MHD_Result view_answer(struct request *rq)
 		text_put(&t, " <a href=\"#end\">To the end</a>");
 	text_put(&t, "</div>\n");
 	if (kind == VIEW_TEXT)
-		text_box(&t, extent.size);
+		text_box(&t, p.edge);
 	else if (kind != VIEW_NONE)
 		player(&t, kind == VIEW_VIDEO ? "video" : "audio", rq->name);
 	page_end(&t, PAGE_VIEW);

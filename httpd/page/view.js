@@ -44,9 +44,9 @@
     text.replaceChildren();
     early.hidden = !at;
   };
-  const follow = (page, had, edge, growing, inode) => {
-    if (inode !== file || edge < had || (ended && (growing || edge !== at))) begin(page);
-    file = inode;
+  const follow = (page, had, edge, growing, name) => {
+    if (name !== file || edge < had || (ended && (growing || edge !== at))) begin(page);
+    file = name;
     if (!reading && (growing || edge > at)) read(growing ? Number.MAX_SAFE_INTEGER : edge - 1);
     ended = !growing && at === edge;
   };
@@ -66,7 +66,7 @@
     try {
       const had = at, page = await look(), size = page.querySelector(".size");
       const growing = page.querySelector(".state").textContent === "growing";
-      if (text) follow(page, had, +size.value, growing, size.dataset.inode);
+      if (text) follow(page, had, +size.value, growing, size.dataset.file);
       if (growing) pause = 500;
     } catch (error) {
       const state = document.querySelector(".state");
