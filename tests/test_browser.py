@@ -10,7 +10,7 @@ from harness import browser, procs, server
 from harness.tools import need, run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(base):
     driver = browser.start(base)
     yield driver
