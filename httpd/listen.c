@@ -112,6 +112,7 @@ int listen_inherited(int fd, struct listener *ret)
 	int r;
 
 	ret->fd = fd;
+	ret->inherited = true;
 	r = fcntl(fd, F_SETFL, O_NONBLOCK) ? -errno : describe(ret);
 	if (r < 0)
 		log_error("the inherited socket %d cannot be used: %s", fd, strerror(-r));

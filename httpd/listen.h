@@ -13,6 +13,7 @@
 struct listener {
 	int fd;
 	bool loopback;
+	bool inherited;                      /* from the service manager, which keeps it open */
 	char address[INET6_ADDRSTRLEN + 10]; /* as in a URL, port included */
 };
 

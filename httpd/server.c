@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -226,12 +227,18 @@ int server_start(struct server *s)
 
 /* -- stopping --------------------------------------------------------------------------------- */
 
+/* Workers may still be about to look at a socket, so it is closed by server_close(). One of the
+ * service manager goes on to take connections, for whoever serves it next. */
 static void stop_accepting(struct server *s)
 {
 	for (unsigned i = 0; i < s->listener_count; i++) {
-		int fd = s->daemons[i] ? MHD_quiesce_daemon(s->daemons[i]) : -1;
+		struct listener *l = &s->listeners[i];
 
-		cleanup_close(&fd);
+		if (!s->daemons[i])
+			continue;
+		l->fd = MHD_quiesce_daemon(s->daemons[i]);
+		if (!l->inherited)
+			(void)shutdown(l->fd, SHUT_RDWR); /* refuses; nothing else can be done */
 	}
 }
 

@@ -129,7 +129,7 @@ def test_devices_are_not_touched(web, site):
     # These libmicrohttpd takes or refuses as its version is:
     (b"X: a\0b", (200, 400)), (b"X : y", (200, 400)), (b": y", (200, 400)),
     (b"Connection: close, keep-alive, upgrade", (200,)), (b"Expect: the-unexpected", (200, 417)),
-    (b"Upgrade: h2c", (200,)), (b"X: y\r\n folded: x", (200, 400))])
+    (b"Upgrade: h2c", (200,)), (b"X: y\r\n folded: x", (200, 400))], ids=range(28))
 def test_absurd_headers(web, head, statuses):
     answer = raw(web, b"GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + head + b"\r\n\r\n")
     if answer:
@@ -315,7 +315,8 @@ def test_a_thousand_followers_come_and_go(serve, mount):
         web.wait_held(0)
         web.wait_metric("connections", 0)
         memory.append(procs.rss_kib(web.pid))
-    assert memory[2] - memory[1] < 2048 * procs.TIME_SCALE[0], memory  # the first fills caches
+    if procs.TIME_SCALE[0] == 1:  # sanitizers keep what is freed
+        assert memory[2] - memory[1] < 2048, memory  # the first round fills caches
     writer.close()
 
 

@@ -21,6 +21,9 @@ METRICS = re.compile(r"^rww-httpd: metrics on http://127\.0\.0\.1:(?P<port>\d+)/
 EXPECTED = re.compile(r"^rww-httpd: (serving |listening on |metrics on |stopping$|reloading$)")
 
 
+SANITIZED = 66  # the exit status of TSan
+
+
 class Cut(Exception):
     """The connection ended before the body did; .body is what came."""
 
@@ -294,16 +297,21 @@ class Server:
     def unexpected_log(self):
         bad = [line for line in self.log().splitlines()
                if not EXPECTED.match(line) and not any(p.search(line) for p in self.allowed)]
+        return bad + list(filter(None, [self.reports()]))
+
+    def reports(self):
+        """Of sanitizers."""
+        text = ""
         for name in os.listdir(self.run):
             if name.startswith("sanitizer"):
                 with open(os.path.join(self.run, name), errors="replace") as f:
-                    bad.append(f"{name}:\n{f.read()}")
-        return bad
+                    text += f"{name}:\n{f.read()}"
+        return text
 
     def testimony(self):
         if self.stopped:
             return ""
-        return (f"--- rww-httpd {self.process.pid} {' '.join(self.argv)}\n{self.log()}"
+        return (f"--- rww-httpd {self.process.pid} {' '.join(self.argv)}\n{self.log()}{self.reports()}"
                 f"{procs.dump(self.process.pid)}\n---")
 
     # -- the end
@@ -316,6 +324,7 @@ class Server:
         status = procs.wait_exit(self.process.pid, timeout, "rww-httpd")
         self.process.returncode = status
         self.stopped = True
+        assert status != SANITIZED, self.reports()
         return status
 
     def stop(self):
@@ -330,7 +339,7 @@ class Server:
                 assert procs.threads(self.pid) == self.threads
                 procs.kill(self.process.pid, 15)
                 status = self.wait()
-                assert status == 0, f"exit status {status}\n{self.log()}"
+                assert status == 0, f"exit status {status}\n{self.log()}{self.reports()}"
             bad = self.unexpected_log()
             assert not bad, "rww-httpd logged:\n" + "\n".join(bad)
         finally:
