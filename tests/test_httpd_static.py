@@ -386,7 +386,7 @@ def test_curl_resumes(web, tmp_path_factory):
 
 
 def test_a_file_that_shrinks_under_a_download_is_cut(web, site):
-    (site / "shrinking").write_bytes(pattern(64 << 20))
+    (site / "shrinking").write_bytes(bytes(64 << 20))
     client = web.connect()
     response = client.request("/shrinking")
     assert response.some()
