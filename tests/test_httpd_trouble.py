@@ -74,7 +74,8 @@ def last_status(web):
     ("/dir/../../secret", 400), ("/dir/%2e%2e/%2e%2e/secret", 400), ("/dir//..//..//secret", 400),
     ("http://x/../secret", 400), ("http://x/%2e%2e/secret", 400), ("/./.././secret", 400),
     ("/%252e%252e/secret", 404), ("/..%5csecret", 404), ("/..\\secret", 404),
-    ("/%c0%ae%c0%ae/secret", 404), ("/%c0%ae%c0%ae%c0%afsecret", 404), ("/%u002e%u002e/secret", 400),
+    ("/%c0%ae%c0%ae/secret", 404), ("/%c0%ae%c0%ae%c0%afsecret", 404),
+    ("/%u002e%u002e/secret", 400),
     ("/.%00./secret", 400), ("/a.txt%00.jpg", 400), ("/..%00/secret", 400), ("/.../secret", 404),
     ("//secret", 404), ("/a.txt/../../secret", 400), ("/a.txt/../a.txt", 200), ("/%2Fa.txt", 200),
     ("/a.txt%2f", 404), ("/a.txt#x", 404), ("/a.txt?../../secret", 200), ("/dir/../a.txt", 200)])
@@ -131,7 +132,8 @@ def test_devices_are_not_touched(web, site):
     (b"Connection: close, keep-alive, upgrade", (200,)), (b"Expect: the-unexpected", (200, 417)),
     (b"Upgrade: h2c", (200,)), (b"X: y\r\n folded: x", (200, 400))], ids=range(28))
 def test_absurd_headers(web, head, statuses):
-    answer = raw(web, b"GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + head + b"\r\n\r\n")
+    begin = b"GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    answer = raw(web, begin + head + b"\r\n\r\n")
     if answer:
         assert int(answer.split()[1]) in statuses, answer[:200]
     assert web.get("/a.txt") == b"hello world\n"

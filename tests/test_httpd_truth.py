@@ -268,7 +268,7 @@ def test_the_end_of_an_aborted_file_is_told_however_the_connection_is_kept(
 
 
 def test_half_a_file_does_not_end_well_for_who_stops_sending(growing):
-    """A client that shuts down its sending side counts as gone: it may not take that for the end."""
+    """Who shuts down the sending side counts as gone, and may not take that for the end."""
     mount, web, writer = growing
     response = web.request("/f.txt", version="1.0")
     assert response.exactly(100) == pattern(100)

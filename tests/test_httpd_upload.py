@@ -276,7 +276,8 @@ def test_ffmpeg_ingest(mount, web, kind, name):
     done = subprocess.run([*push, "-method", "PUT", web.url(f"/live/{name}")], timeout=60,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    last = b"#EXT-X-ENDLIST" if kind == "hls" else b'type="static"'  # ffmpeg does not wait for answers
+    # ffmpeg does not wait for answers.
+    last = b"#EXT-X-ENDLIST" if kind == "hls" else b'type="static"'
     procs.wait_until(lambda: os.path.exists(mount.stored(f"live/{name}")) and
                      last in mount.stored_bytes(f"live/{name}"), "the last playlist")
     probe = subprocess.run(["ffprobe", "-loglevel", "error", "-show_entries", "format=duration", "-of",

@@ -311,8 +311,8 @@ class Server:
     def testimony(self):
         if self.stopped:
             return ""
-        return (f"--- rww-httpd {self.process.pid} {' '.join(self.argv)}\n{self.log()}{self.reports()}"
-                f"{procs.dump(self.process.pid)}\n---")
+        return (f"--- rww-httpd {self.process.pid} {' '.join(self.argv)}\n{self.log()}"
+                f"{self.reports()}{procs.dump(self.process.pid)}\n---")
 
     # -- the end
 

@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "common/log.h"
 #include "httpd/apr1.h"
 #include "httpd/htpasswd.h"
 #include "httpd/options.h"
-#include "check.h"
 
 static const char apr1
 	[] = "$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/",

@@ -3,8 +3,8 @@
 
 #include <errno.h>
 
-#include "httpd/mime.h"
 #include "check.h"
+#include "httpd/mime.h"
 
 static void test_parse(void)
 {
