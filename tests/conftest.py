@@ -28,13 +28,15 @@ from harness import procs, sandbox  # noqa: E402
 
 
 def pytest_configure(config):
-    if hasattr(config, "workerinput"):
+    if os.path.exists(mounts.BINARY) and mounts.is_sanitized():
+        procs.TIME_SCALE[0] = 5
+    if hasattr(config, "workerinput"):  # of pytest-xdist: has the controller's sandbox
+        if os.geteuid() == 0:
+            sandbox.unshare_mounts()
         return
     scratch = tempfile.mkdtemp(prefix="rwwfs-dev-")
     sandbox.enter(scratch)
     config.add_cleanup(lambda: _remove_scratch(scratch))
-    if os.path.exists(mounts.BINARY) and mounts.is_sanitized():
-        procs.TIME_SCALE[0] = 5
 
 
 def _remove_scratch(scratch):

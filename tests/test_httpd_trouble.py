@@ -307,7 +307,7 @@ def test_a_thousand_followers_come_and_go(serve, mount):
     writer = mount.writer("f.txt")
     writer.write(b"begin")
     memory = []
-    for _ in range(3):
+    for _ in range(6):
         clients = [web.connect().begin("/f.txt") for _ in range(1000)]
         web.wait_held(1000)
         assert procs.threads(web.pid) == web.threads
@@ -318,7 +318,8 @@ def test_a_thousand_followers_come_and_go(serve, mount):
         web.wait_metric("connections", 0)
         memory.append(procs.rss_kib(web.pid))
     if procs.TIME_SCALE[0] == 1:  # sanitizers keep what is freed
-        assert memory[2] - memory[1] < 2048, memory  # the first round fills caches
+        # How much is needed at a time depends on how they come.
+        assert min(memory[3:]) - max(memory[:3]) < 2048, memory
     writer.close()
 
 

@@ -7,6 +7,7 @@ names the program. What each must deliver is computed from the producer's data.
 import os
 import random
 import re
+import signal
 import subprocess
 import time
 
@@ -336,11 +337,12 @@ def test_ffmpeg_remuxes_what_ffmpeg_is_writing(mount, container):
                             "-f", container, *live, mount.path("f")], stderr=subprocess.PIPE)
     procs.wait_until(lambda: os.path.exists(mount.stored("f")) and
                      os.path.getsize(mount.stored("f")) > 20_000, "ffmpeg to have begun")
+    os.kill(producer.pid, signal.SIGSTOP)  # until somebody waits for it
     remuxed = os.path.join(mount.run, "remuxed")
     remuxer = mount.popen([*quiet, "-i", mount.path("f"), "-map", "0", "-c", "copy", *EXACT,
                            "-f", container, *live, remuxed], stderr=subprocess.PIPE)
-    mount.wait_readers("f", 1)
-    assert producer.poll() is None
+    mount.wait_readers("f", 1, 30)
+    os.kill(producer.pid, signal.SIGCONT)
     _, err = producer.communicate(timeout=procs.seconds(20))
     assert producer.returncode == 0 and not err
     _, err = remuxer.communicate(timeout=procs.seconds(20))

@@ -43,7 +43,7 @@ def test_growth_and_close_in_the_moment_a_reader_starts_to_wait(mount, mode, hel
     rounds = rounds_of(20_000 if mode == "user" else 100_000)
     seed = int.from_bytes(os.urandom(4), "little")
     print(f"seed {seed}")
-    run_helper(mount, helper("race"), mount.path("f"), rounds, seed, timeout=120)
+    run_helper(mount, helper("race"), mount.path("f"), rounds, seed, timeout=400)
     assert mount.xattr("f", "readers") == "0"
     assert mount.waiting() == 0
 
