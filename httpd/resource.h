@@ -15,7 +15,7 @@ struct server;
 
 struct resource {
 	int fd; /* O_RDONLY | O_NONBLOCK for a file, O_RDONLY for a directory; -1: not open */
-	struct stat st; /* what kind, how long and when changed; the rest is 0 */
+	struct stat st;   /* what kind, how long and when changed; the rest is 0 */
 	enum state state; /* STATE_PLAIN for directories and where there are no states */
 	uint64_t cuts;    /* of struct progress, when the file has a state */
 };
