@@ -52,6 +52,25 @@ def test_completion_ends_a_held_read_with_eof(growing):
     assert mount.xattr("f", "state") == "complete"
 
 
+def read_exactly(fd, size):
+    got = b""
+    while len(got) < size:
+        got += os.read(fd, size - len(got))
+    return got
+
+
+def test_zeros_that_were_written_come_at_once(growing):
+    """They look like a hole, or like the end of a block that is not full."""
+    mount, writer = growing
+    reader = mount.reader("f")
+    assert reader.read(5) == b"hello"
+    for piece in (b"\0", b"a\0", b"\0" * 4089, b"\0" * 4096, b"\0b" * 10_000, b"c" + b"\0" * 200_000,
+                  os.urandom(150_000), b"\0" * 300_000, b"d"):
+        held = reader.begin(read_exactly, len(piece)).wait_held()
+        writer.write(piece)
+        assert held.result() == piece
+
+
 # -- a file that is still empty: open(2) waits, since an empty file sends sendfile home at once
 
 
