@@ -20,7 +20,7 @@
 #define SMALL     32768 /* header and body in one send beat sendfile up to about here */
 #define BLOCK     32768
 #define BIG_BLOCK 262144 /* where each read may ask the daemon of the mount */
-#define FAR       65536  /* so much behind the edge, bytes go past the library */
+#define FAR       16384  /* so much behind the edge, bytes go past the library */
 #define NO_BLOCK  16     /* chunks are read into the connection's own buffer */
 #define DRAIN_MS  20     /* between looks at the socket before a reset */
 #define DRAIN_MAX 500    /* looks: ten seconds */

@@ -23,7 +23,7 @@
 #define CROWD 256 /* connections whose memory is worth giving back */
 /* Header and chunk buffer of a connection. libmicrohttpd touches half of it for every connection
  * and all of it for each further request, so it is what an idle follower costs. */
-#define POOL_SIZE (24 * 1024)
+#define POOL_SIZE (16 * 1024)
 
 /* -- opening ---------------------------------------------------------------------------------- */
 
