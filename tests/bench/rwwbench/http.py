@@ -34,8 +34,7 @@ def speed(unit, scale):
 
 # --- complete files ------------------------------------------------------------------------------
 
-# Name, size, connections of wrk, repetitions of curl, what is wanted. A round of curl is the time of
-# as many transfers over one connection.
+# Name, size, connections of wrk, transfers of curl over one connection, what is wanted.
 FILES = (("1 KiB", 1 << 10, 64, 1500, 0.8), ("1 MiB", 1 << 20, 16, 150, 1.0),
          ("1 GiB", 1 << 30, 4, 1, 1.0))
 
@@ -83,8 +82,9 @@ def _wrk(port, size, connections, seconds):
 def _curl(port, size, repetitions):
     """The same, without the time curl itself needs to start."""
     url = f"http://127.0.0.1:{port}/file?[1-{repetitions}]"
-    done = subprocess.run(["curl", "-sSf", "-o", "/dev/null", "-w", "%{size_download} %{time_total}\n",
-                           url], check=True, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["curl", "-sSf", "-o", "/dev/null", "-w",
+                           "%{size_download} %{time_total}\n", url], check=True,
+                          capture_output=True, text=True, timeout=120)
     lines = [line.split() for line in done.stdout.splitlines()]
     if [int(line[0]) for line in lines] != [size] * repetitions:
         raise Failed("curl did not get every file whole")
@@ -145,7 +145,8 @@ def first(place, quick):
             _fill(os.path.join(daemon.store, name), 4096)
         with open(os.path.join(daemon.mnt, "growing"), "ab", buffering=0) as growing:
             growing.write(bytes(4096))
-            lines = place.lines("first", server.port, 300 if quick else 2000, "/complete", "/growing")
+            lines = place.lines("first", server.port, 300 if quick else 2000, "/complete",
+                                "/growing")
         complete, grows = ([int(line[k]) for line in lines] for k in (0, 1))
         for name, share in (("p50", 0.50), ("p99", 0.99)):
             a, b = percentile(grows, share), percentile(complete, share)
@@ -157,7 +158,8 @@ def first(place, quick):
 
 
 def kernel_memory():
-    """Bytes of the whole machine: slab, page tables, stacks, and what TCP holds in its buffers."""
+    """Bytes of the whole machine: slab, page tables, stacks, and what TCP holds in its buffers. Both
+    ends of a connection are in it, the client's too."""
     wanted = ("Slab", "PageTables", "KernelStack")
     with open("/proc/meminfo") as f:
         kib = sum(int(line.split()[1]) for line in f if line.split(":")[0] in wanted)
@@ -185,8 +187,8 @@ def idle(place, quick):
             share = (cpu(server.pid) + daemon.cpu() - before) / (time.monotonic() - clock)
             helper.go()
             helper.finish()
-        yield Row(f"memory of an idle follower, {count:,} of one file", (own + kernel) / count / 1024,
-                  " KiB", f"server {own / count / 1024:.1f} KiB",
+        yield Row(f"memory of an idle follower, {count:,} of one file",
+                  (own + kernel) / count / 1024, " KiB", f"server {own / count / 1024:.1f} KiB",
                   f"kernel {kernel / count / 1024:.1f} KiB", target=("<=", 24))
         yield Row("processor for all of them", 100 * share, " %", f"{server.threads()} threads",
                   target=("<=", 1))

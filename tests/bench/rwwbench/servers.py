@@ -108,7 +108,8 @@ def nginx(place, root):
     with open(config, "w") as f:
         f.write(NGINX.format(folder=folder, root=root, port=port, workers=os.cpu_count(),
                              files=20000, connections=8192, temporary=temporary))
-    server = Server(place, "nginx", ["nginx", "-c", config, "-e", os.path.join(folder, "early.log")])
+    server = Server(place, "nginx",
+                    ["nginx", "-c", config, "-e", os.path.join(folder, "early.log")])
     try:
         server.wait_for(lambda: listens(port))
         server.port = port
