@@ -267,8 +267,12 @@ def test_curl_uploads(plain, tmp_path):
 
 @pytest.mark.modes("on", "off")
 @pytest.mark.parametrize("kind, name", [("hls", "s.m3u8"), ("dash", "s.mpd")])
-def test_ffmpeg_ingest(mount, web, kind, name):
-    """ffmpeg pushes segments and playlists over each other; another one plays the result."""
+def test_ffmpeg_ingest(mount, serve, kind, name):
+    """ffmpeg pushes segments and playlists over each other; another one plays the result.
+
+    It does not wait for answers, so only one thread begins its uploads in their order.
+    """
+    web = serve(mount.mnt, "--upload", "--threads=1", identity=mount.identity())
     assert web.request("/live", "MKCOL").status == 201
     push = ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=10",
             "-t", "3", "-c:v", "mpeg2video" if kind == "hls" else "mpeg4", "-g", "10", "-f", kind]
@@ -276,7 +280,6 @@ def test_ffmpeg_ingest(mount, web, kind, name):
     done = subprocess.run([*push, "-method", "PUT", web.url(f"/live/{name}")], timeout=60,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    # ffmpeg does not wait for answers.
     last = b"#EXT-X-ENDLIST" if kind == "hls" else b'type="static"'
     procs.wait_until(lambda: os.path.exists(mount.stored(f"live/{name}")) and
                      last in mount.stored_bytes(f"live/{name}"), "the last playlist")

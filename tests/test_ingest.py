@@ -34,7 +34,8 @@ DASH = [*VIDEO, *EXACT, "-c:v", "mpeg4", "-g", "25", "-f", "dash", "-seg_duratio
 def web(request, make_mount, mount):
     need("ffmpeg", "curl")
     with server.factory(request) as make:
-        web = make(mount.mnt, "--upload")
+        # ffmpeg does not wait for answers: one thread begins its uploads in their order.
+        web = make(mount.mnt, "--upload", "--threads=1")
         assert web.request("/live", "MKCOL").status == 201
         yield web
 
