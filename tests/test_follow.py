@@ -71,6 +71,45 @@ def test_zeros_that_were_written_come_at_once(growing):
         assert held.result() == piece
 
 
+def follow_together(fd, count, data):
+    """Processes that read the same descriptor to the end, as the threads of a server do."""
+    children = []
+    for _ in range(count):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(follow_by_offset(fd, data))
+        children.append(pid)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+
+
+def follow_by_offset(fd, data):
+    """0, or what went wrong: 1 a byte, 2 the end, else an errno."""
+    offset = 0
+    try:
+        while got := os.pread(fd, 65536, offset):
+            if got != data[offset:offset + len(got)]:
+                return 1
+            offset += len(got)
+    except OSError as e:
+        return e.errno
+    return 0 if offset == len(data) else 2
+
+
+def test_many_read_one_descriptor_of_a_file_that_grows_fast(growing):
+    mount, writer = growing
+    data = b"hello" + pattern(12 * MIB)
+    reader = mount.reader("f")
+    together = reader.begin(follow_together, 4, data)
+    writer.call(write_in_pieces, data[5:], 3000, timeout=60)
+    writer.close()
+    assert together.result(60) == [0] * 4
+
+
+def write_in_pieces(fd, data, size):
+    for start in range(0, len(data), size):
+        os.write(fd, data[start:start + size])
+
+
 # -- a file that is still empty: open(2) waits, since an empty file sends sendfile home at once
 
 
