@@ -360,6 +360,7 @@ def test_many_small_writes_are_sent_together(live, mount):
     response = live.request("/f.txt")
     live.wait_held(1)
     live.process.send_signal(signal.SIGSTOP)  # busy elsewhere
+    procs.wait_until(lambda: procs.state(live.pid) == "T", "the server to stop")
     writer.call(many_writes, 10000)
     live.process.send_signal(signal.SIGCONT)
     assert len(response.some()) > 1000
