@@ -124,6 +124,7 @@ def test_an_end_that_comes_with_the_last_bytes_is_noticed(plain):
         put = begin_put(web, "/a.txt", 10)
         put.send(b"12345")
         put.close()
+    web.wait_metric("uploads_broken_total", 100)
     procs.wait_until(lambda: web.metric("connections") == 0, "all to be noticed", 3)
     assert os.listdir(path) == []
 
