@@ -17,6 +17,8 @@
 
 /* From so many bytes on, splicing from the store file beats copying. */
 #define SPLICE_MIN 65536
+/* Fewer are cheaper to look at than holes are to ask for. */
+#define FEW 65536
 
 /* One buffer a thread, as large as the largest read. */
 static pthread_key_t buffer_key;
@@ -54,12 +56,6 @@ static size_t leave_some(const struct fs *fs, const struct waiter *w, size_t n, 
 	return n - page;
 }
 
-/* What look() found. */
-struct found {
-	struct rule_verdict verdict;
-	bool in_file; /* the bytes to serve are not in buf but in the store file */
-};
-
 static ssize_t fetch(const struct waiter *w, char *buf, ssize_t n)
 {
 	if (n > 0)
@@ -68,20 +64,19 @@ static ssize_t fetch(const struct waiter *w, char *buf, ssize_t n)
 }
 
 /*
- * How many bytes there are for w; negative: there is an error. Few are read at once and mostly show
- * themselves that they were written. Of others that is found out first, for what was a hole when it
- * was read may be filled by the time one asks. Many stay in the file.
+ * Reads what there is for w; negative: there is an error. Few bytes are read at once and mostly
+ * show themselves that they were written. Of others that is found out first, for what was a hole
+ * when it was read may be filled by the time one asks.
  */
-static ssize_t find_bytes(struct fs *fs, const struct waiter *w, enum file_state state,
-	uint64_t size, char *buf, bool *ret_in_file)
+static ssize_t find_bytes(
+	struct fs *fs, const struct waiter *w, enum file_state state, uint64_t size, char *buf)
 {
 	struct file *f = w->file;
 	size_t left = size > w->offset ? size - w->offset : 0,
 	       want = w->want < left ? w->want : left;
-	bool few = want < SPLICE_MIN;
 	ssize_t n = (ssize_t)want;
 
-	if (few) {
+	if (want < FEW) {
 		n = fetch(w, buf, n);
 		if (n <= 0 || state == FILE_COMPLETE ||
 			holes_all_written(fs, f, w->offset, buf, (size_t)n))
@@ -89,12 +84,11 @@ static ssize_t find_bytes(struct fs *fs, const struct waiter *w, enum file_state
 	}
 	if (state != FILE_COMPLETE)
 		n = holes_available(fs, f, w->offset, want);
-	*ret_in_file = !few && !w->page;
-	return *ret_in_file ? n : fetch(w, buf, n);
+	return fetch(w, buf, n);
 }
 
 /* Looks at the file and asks the rule. io lock held shared. */
-static struct found look(struct fs *fs, const struct waiter *w, char *buf)
+static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf)
 {
 	struct file *f = w->file;
 	struct rule_input in = {
@@ -103,7 +97,7 @@ static struct found look(struct fs *fs, const struct waiter *w, char *buf)
 		.nonblock = w->nonblock,
 		.page = w->page,
 	};
-	struct found found = {.verdict = {.answer = RULE_FAIL, .error = EIO}};
+	struct rule_verdict v = {.answer = RULE_FAIL, .error = EIO};
 	struct stat st;
 	uint64_t size, delivered;
 	bool taken_back;
@@ -118,21 +112,21 @@ static struct found look(struct fs *fs, const struct waiter *w, char *buf)
 	pthread_mutex_unlock(&fs->files_lock);
 
 	if (fstat(f->fd_read, &st) < 0)
-		return found;
+		return v;
 	size = (uint64_t)st.st_size;
-	n = find_bytes(fs, w, in.state, size, buf, &found.in_file);
+	n = find_bytes(fs, w, in.state, size, buf);
 	if (n < 0)
-		return found;
+		return v;
 	if (w->handle->kind == HANDLE_FOLLOWER && size < delivered && in.cut > size)
 		in.cut = size; /* cut in the store, behind the mount's back */
 	in.available = (size_t)n;
 	if (n > 0 && in.state == FILE_GROWING && in.declared == RULE_NONE)
 		in.available = leave_some(fs, w, (size_t)n, size);
-	found.verdict = rule_read(&in);
+	v = rule_read(&in);
 	/* Whoever asked how far he may read, and chose not to wait, is not made to. */
-	if (found.verdict.answer == RULE_HOLD && taken_back)
-		found.verdict = (struct rule_verdict){.answer = RULE_FAIL, .error = EIO};
-	return found;
+	if (v.answer == RULE_HOLD && taken_back)
+		v = (struct rule_verdict){.answer = RULE_FAIL, .error = EIO};
+	return v;
 }
 
 static void note_delivered(struct fs *fs, struct handle *h, uint64_t offset, size_t n)
@@ -151,7 +145,6 @@ static void note_delivered(struct fs *fs, struct handle *h, uint64_t offset, siz
 /* Answers w unless it has to be held. */
 static bool answer(struct fs *fs, const struct waiter *w)
 {
-	struct found found;
 	struct rule_verdict v;
 	char *buf = buffer(fs);
 
@@ -162,17 +155,13 @@ static bool answer(struct fs *fs, const struct waiter *w)
 	if (w->page && !file_is_passthrough(w->file))
 		invalidate_note_page(fs, w->file);
 	pthread_rwlock_rdlock(&w->file->io);
-	found = look(fs, w, buf);
-	v = found.verdict;
+	v = look(fs, w, buf);
 	if (v.answer == RULE_SERVE && !w->page)
 		note_delivered(fs, w->handle, w->offset, v.serve);
-	if (v.answer == RULE_SERVE && found.in_file)
-		reply_from_fd(w->req, w->file->fd_read, (off_t)w->offset, v.serve);
 	pthread_rwlock_unlock(&w->file->io);
 	switch (v.answer) {
 	case RULE_SERVE:
-		if (!found.in_file)
-			reply_data(w->req, buf, v.serve);
+		reply_data(w->req, buf, v.serve);
 		return true;
 	case RULE_END:
 		reply_data(w->req, buf, 0);

@@ -102,6 +102,7 @@ static int progress(struct fs *fs, struct file *f, char *buf, size_t size)
 	pthread_rwlock_rdlock(&f->io);
 	pthread_mutex_lock(&fs->files_lock);
 	state = f->state;
+	declared = f->declared; /* of the same moment: with its end a file loses it */
 	pthread_mutex_unlock(&fs->files_lock);
 	r = fstat(file_fd(f), &st) < 0 ? -errno : state_edge(fs, f, (uint64_t)st.st_size, &edge);
 	pthread_mutex_lock(&fs->files_lock);
@@ -109,7 +110,8 @@ static int progress(struct fs *fs, struct file *f, char *buf, size_t size)
 		end_check_declared_locked(f, (uint64_t)st.st_size);
 		f->edge_told = edge > f->edge_told ? edge : f->edge_told;
 	}
-	declared = f->declared;
+	if (state == f->state)
+		declared = f->declared;
 	cuts = f->cuts;
 	pthread_mutex_unlock(&fs->files_lock);
 	pthread_rwlock_unlock(&f->io);

@@ -103,7 +103,7 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
 /* New bytes can be read a moment before the kernel knows of new times: here the daemon is asked. */
 bool resource_changed(const struct resource *r)
 {
-	struct stat st;
+	struct stat st = {0};
 
 	return r->state != STATE_PLAIN &&
 	       (stat_at(r->fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, &st) ||

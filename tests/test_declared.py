@@ -165,6 +165,32 @@ def test_programs_that_trust_st_size_get_everything(mount):
         assert file_sha256(f"{out}.{name}") == sha256(expected), name
 
 
+def watch_progress(fd):
+    """What user.rww.progress says of state and declared size until the file is complete."""
+    seen = set()
+    while ("complete", "-") not in seen:
+        state, _, declared, _ = os.getxattr(fd, "user.rww.progress").decode().split()
+        seen.add((state, declared))
+    return seen
+
+
+def test_progress_is_of_one_moment(mount):
+    """Who took a file for growing and not declared any more would cut its followers."""
+    agents = [mount.agent() for _ in range(2)]
+    for i in range(100):
+        writer = mount.writer(f"f{i}", agent=mount.probe)
+        writer.write(b"a")
+        assert declare(mount, 3, f"f{i}", mount.probe) == 0
+        readers = [mount.reader(f"f{i}", agent=agent) for agent in agents]
+        watching = [reader.begin(watch_progress) for reader in readers]
+        writer.write(b"bc")
+        writer.close()
+        for one in watching:
+            assert one.result() <= {("growing", "3"), ("complete", "-")}
+        for reader in readers:
+            reader.close()
+
+
 def sendfile_some(path):
     fd = os.open(path, os.O_RDONLY)
     return os.sendfile(os.memfd_create("out"), fd, 0, SIZE)

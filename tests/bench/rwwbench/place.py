@@ -211,13 +211,13 @@ class Place:
 
     def program(self, name):
         """Compiles programs/NAME.c, once."""
-        return self._compiled(os.path.join(PROGRAMS, name + ".c"), "-Wall")
+        return self._compiled(os.path.join(PROGRAMS, name + ".c"), "-Wall", "-D_GNU_SOURCE")
 
     def _compiled(self, source, *flags):
         if source not in self.programs:
             path = os.path.join(self.root, os.path.basename(source).removesuffix(".c"))
-            subprocess.run([*shlex.split(os.environ.get("CC", "cc")), "-O2", "-D_GNU_SOURCE",
-                            "-pthread", "-o", path, source, *flags], check=True)
+            subprocess.run([*shlex.split(os.environ.get("CC", "cc")), "-O2", "-pthread", "-o", path,
+                            source, *flags], check=True)
             self.programs[source] = path
         return self.programs[source]
 
