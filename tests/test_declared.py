@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from harness import procs
+from harness.agent import read_exactly
 from harness.data import pattern
 from harness.sidebyside import USER
 from harness.tools import file_sha256, produce, sha256
@@ -30,16 +31,6 @@ def declared(mount):
     writer.write(DATA[:1000])
     assert declare(mount, SIZE) == 0
     return mount, writer
-
-
-def read_exactly(fd, size):
-    got = b""
-    while len(got) < size:
-        part = os.read(fd, size - len(got))
-        if not part:
-            break
-        got += part
-    return got
 
 
 def test_st_size_is_the_promise(declared):

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from harness import procs
+from harness.agent import read_exactly
 from harness.sidebyside import USER
 from harness.tools import Image, limited_memory
 
@@ -40,15 +41,6 @@ def check_complete(mount, name="f", data=b"hello"):
     mount.wait_state(name, "complete")
     assert mount.reader(name).read_all() == data
     assert not os.listxattr(mount.stored(name))
-
-
-def read_exactly(fd, size):
-    got = b""
-    while len(got) < size:
-        part = os.read(fd, size - len(got))
-        assert part
-        got += part
-    return got
 
 
 def set_state(mount, value, name="f", agent=None):

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness import procs
-from harness.agent import File, handle_signal, raw_open
+from harness.agent import File, handle_signal, raw_open, read_exactly
 from harness.data import pattern
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
@@ -50,13 +50,6 @@ def test_completion_ends_a_held_read_with_eof(growing):
     assert held.result() == b""
     assert reader.read() == b""
     assert mount.xattr("f", "state") == "complete"
-
-
-def read_exactly(fd, size):
-    got = b""
-    while len(got) < size:
-        got += os.read(fd, size - len(got))
-    return got
 
 
 def test_zeros_that_were_written_come_at_once(growing):

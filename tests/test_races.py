@@ -12,6 +12,7 @@ import pytest
 
 from harness import mount as mounts
 from harness import procs
+from harness.agent import read_exactly
 from harness.data import pattern
 from harness.tools import sha256
 
@@ -237,15 +238,6 @@ def test_a_killed_daemon_fails_every_held_read_at_once(mount, mode, make_mount):
     for name, data in crowd.data.items():
         assert again.stat(name).st_size == len(data)
         assert again.reader(name).call(read_exactly, len(data)) == data
-
-
-def read_exactly(fd, size):
-    got = b""
-    while len(got) < size:
-        part = os.read(fd, size - len(got))
-        assert part
-        got += part
-    return got
 
 
 def test_readers_and_writers_come_and_go(mount):

@@ -59,6 +59,16 @@ def read_all(fd, count=65536):
         parts.append(part)
 
 
+def read_exactly(fd, size):
+    """size bytes, which have to be there sooner or later."""
+    got = b""
+    while len(got) < size:
+        part = os.read(fd, size - len(got))
+        assert part, f"ended after {len(got)} of {size} bytes"
+        got += part
+    return got
+
+
 def write_all(fd, data):
     view = memoryview(data)
     while view:
