@@ -12,7 +12,7 @@ from harness import mount as mounts
 from harness import sandbox
 from harness.agent import write_file
 from harness.data import pattern
-from harness.tools import Image, run
+from harness.tools import Image, need, run
 
 pytestmark = [pytest.mark.sysfuse]
 
@@ -220,3 +220,27 @@ def test_behind_the_mounts_back(mount):
     writer.close()
     assert mount.reader("g").read_all() == b"x" * 100_000
     mount.probe.call(write_file, mount.path("h"), b"ok")
+
+
+@pytest.mark.modes("on", "off")
+def test_no_scan_at_start_and_no_cost_per_write(mode, base, make_mount):
+    """What the daemon asks of the store, as the kernel sees it."""
+    need("strace")
+    trace = os.path.join(base, f"trace-{mode}")
+    mount = make_mount(mode, start=False, wrapper=(
+        "strace", "-f", "-qq", "-y", "-o", trace,
+        "-e", "trace=getdents64,fsetxattr,fremovexattr,fsync"))
+    for i in range(100):
+        os.mkdir(mount.stored(f"d{i}"))
+        with open(mount.stored(f"d{i}/f"), "w") as f:
+            f.write("hello")
+    mount.start()
+    writer = mount.writer("f")
+    for _ in range(300):
+        writer.write(b"hello")
+    writer.close()
+    mount.wait_state("f", "complete")
+    mount.stop()
+    with open(trace) as f:
+        calls = [line.split()[1].split("(")[0] for line in f if mount.store in line]
+    assert calls == ["fsetxattr", "fremovexattr"]
