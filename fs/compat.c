@@ -5,7 +5,7 @@
 
 unsigned compat_caps(void)
 {
-	/* Without it every first write to a file asks for its security.capability. */
+	/* A file is asked for its security.capability at the first write, and not again. */
 	return FUSE_CAP_HANDLE_KILLPRIV_V2;
 }
 
