@@ -4,6 +4,7 @@
 mount        a daemon in each mode (on, off, user); @pytest.mark.options("…") gives it options,
              @pytest.mark.modes("on", …) restricts the modes
 make_mount   a factory for tests that need more than one, or another start
+serve        a factory of rww-httpd servers
 helper       compiles tests/helpers/NAME.c and returns the program
 
 RWW_BUILD    the build folder (default: build)
@@ -24,7 +25,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 pytest.register_assert_rewrite("harness")
 
 from harness import mount as mounts  # noqa: E402
-from harness import procs, sandbox  # noqa: E402
+from harness import procs, sandbox, server  # noqa: E402
 
 
 def pytest_configure(config):
@@ -135,6 +136,13 @@ def make_mount(request, base):
 def mount(request, mode, make_mount):
     marker = request.node.get_closest_marker("options")
     return make_mount(mode, ",".join(marker.args) if marker else "")
+
+
+@pytest.fixture
+def serve(request, make_mount):
+    """serve(folder, options...) starts rww-httpd; it stops before the mounts do."""
+    with server.factory(request) as make:
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -17,13 +17,6 @@ MAX = (1 << 53) - 1
 
 
 @pytest.fixture
-def serve(request, make_mount):
-    """Stops before the mount does."""
-    with server.factory(request) as make:
-        yield make
-
-
-@pytest.fixture
 def web(serve, mount):
     return serve(mount.mnt, identity=mount.identity())
 

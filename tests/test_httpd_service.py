@@ -26,12 +26,6 @@ NOBODY = 65534
 
 
 @pytest.fixture
-def serve(request):
-    with server.factory(request) as make:
-        yield make
-
-
-@pytest.fixture
 def site(base):
     path = pathlib.Path(tempfile.mkdtemp(dir=base))
     path.chmod(0o755)

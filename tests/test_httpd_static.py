@@ -21,12 +21,6 @@ BIG = pattern(3 << 20)
 
 
 @pytest.fixture
-def serve(request):
-    with server.factory(request) as make:
-        yield make
-
-
-@pytest.fixture
 def site(base):
     tmp_path = pathlib.Path(tempfile.mkdtemp(dir=base))
     os.chmod(tmp_path, 0o755)

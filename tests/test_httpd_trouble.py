@@ -21,12 +21,6 @@ ROOT = os.geteuid() == 0
 
 
 @pytest.fixture
-def serve(request, make_mount):
-    with server.factory(request) as make:
-        yield make
-
-
-@pytest.fixture
 def site(base):
     outside = pathlib.Path(tempfile.mkdtemp(dir=base))
     outside.chmod(0o755)

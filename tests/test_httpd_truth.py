@@ -14,12 +14,6 @@ pytestmark = [pytest.mark.sanitize, pytest.mark.modes("on", "off")]
 
 
 @pytest.fixture
-def serve(request, make_mount):
-    with server.factory(request) as make:
-        yield make
-
-
-@pytest.fixture
 def web(serve, mount):
     return serve(mount.mnt, identity=mount.identity())
 

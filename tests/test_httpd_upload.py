@@ -7,16 +7,10 @@ import tempfile
 
 import pytest
 
-from harness import procs, server
+from harness import procs
 from harness.data import pattern
 
 pytestmark = [pytest.mark.sanitize]
-
-
-@pytest.fixture
-def serve(request, make_mount):
-    with server.factory(request) as make:
-        yield make
 
 
 @pytest.fixture

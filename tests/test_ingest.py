@@ -7,7 +7,7 @@ import xml.etree.ElementTree as xml
 
 import pytest
 
-from harness import procs, server
+from harness import procs
 from harness.tools import need, run
 from harness.webservers import CUT, Fetch
 
@@ -31,13 +31,12 @@ DASH = [*VIDEO, *EXACT, "-c:v", "mpeg4", "-g", "25", "-f", "dash", "-seg_duratio
 
 
 @pytest.fixture
-def web(request, make_mount, mount):
+def web(serve, mount):
     need("ffmpeg", "curl")
-    with server.factory(request) as make:
-        # ffmpeg does not wait for answers: one thread begins its uploads in their order.
-        web = make(mount.mnt, "--upload", "--threads=1")
-        assert web.request("/live", "MKCOL").status == 201
-        yield web
+    # ffmpeg does not wait for answers: one thread begins its uploads in their order.
+    web = serve(mount.mnt, "--upload", "--threads=1")
+    assert web.request("/live", "MKCOL").status == 201
+    return web
 
 
 @pytest.fixture
