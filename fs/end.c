@@ -255,6 +255,7 @@ void end_judge(struct fs *fs, struct handle *h, pid_t pid)
 	SCOPED_LOCK(&fs->files_lock);
 	free(steal_ptr(&h->failed));
 	h->failed = failing ? strdup(reason) : NULL;
+	h->judged = true;
 }
 
 /*
@@ -317,6 +318,24 @@ bool end_writer_goes(struct fs *fs, struct handle *h)
 	else if (last)
 		finish(fs, f, reason);
 	return last && !lingers;
+}
+
+void end_all_closed(struct fs *fs)
+{
+	list_for_each (it, &fs->files) {
+		struct file *f = list_entry(it, struct file, on_all);
+
+		pthread_mutex_lock(&f->setup);
+		list_for_each (jt, &f->handles) {
+			struct handle *h = list_entry(jt, struct handle, on_file);
+
+			/* Unheard: the connection was aborted while it was open. */
+			if (h->kind == HANDLE_WRITER &&
+				(h->judged || fs->opt.abort_on == ABORT_ON_NEVER))
+				(void)end_writer_goes(fs, h); /* nobody waits any more */
+		}
+		pthread_mutex_unlock(&f->setup);
+	}
 }
 
 /* The first file whose time has come, with the reference of the list. */

@@ -48,6 +48,8 @@ void end_judge(struct fs *fs, struct handle *h, pid_t pid);
  * whether the file ended: the caller wakes its readers, without the lock.
  */
 bool end_writer_goes(struct fs *fs, struct handle *h);
+/* No file is open any more: ends those whose RELEASE did not come. After all threads have ended. */
+void end_all_closed(struct fs *fs);
 /* Completes files that lingered long enough, all of them with everything set. Milliseconds to the
  * next, -1 for none. */
 int end_linger(struct fs *fs, bool everything);

@@ -83,6 +83,7 @@ struct handle {
 	uint64_t told;      /* files lock; poll: the size last reported */
 	uint64_t shown;     /* files lock; poll: the size in an answer that may not have arrived */
 	bool notified;      /* files lock; poll: somebody was woken, and asks for that reason */
+	bool judged;        /* files lock; a writer: one of its descriptors was closed */
 	char *failed; /* files lock; a writer: how its process failed, at the last close; owned */
 	struct fuse_pollhandle *ph; /* files lock; to be notified */
 	bool growth_polled;         /* files lock; ph is for more than the end of the file */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -235,6 +236,28 @@ static int mount_session(struct fs *fs)
 	return r;
 }
 
+/*
+ * Unmounts, and tells whether the kernel has given up the filesystem. Then nobody has a file open:
+ * every close was seen to its FLUSH, but RELEASE is a background request, and those that were not
+ * read when the filesystem went are dropped (fs/fuse/inode.c: fuse_conn_destroy()). The kernel
+ * looks for the filesystem of a notification before all else, and finds none; that our descriptor
+ * is still open keeps a FLUSH from being lost before that.
+ */
+static bool unmount(struct fs *fs)
+{
+	struct {
+		struct fuse_out_header head;
+		struct fuse_notify_inval_inode_out about;
+	} root = {
+		.head = {.len = sizeof(root), .error = FUSE_NOTIFY_INVAL_INODE},
+		.about = {.ino = FUSE_ROOT_ID, .off = -1},
+	};
+	autoclose int fd = fcntl(fuse_session_fd(fs->session), F_DUPFD_CLOEXEC, 0);
+
+	fuse_session_unmount(fs->session);
+	return fd >= 0 && write(fd, &root, sizeof(root)) < 0 && errno == ENOENT;
+}
+
 /* As many descriptors as we may have; part of them for directories. */
 static size_t raise_descriptor_limit(void)
 {
@@ -265,7 +288,7 @@ static int serve(struct fs *fs)
 	fuse_loop_cfg_set_idle_threads(config, 16);
 	r = fuse_session_loop_mt(fs->session, config);
 	fuse_loop_cfg_destroy(config);
-	return r;
+	return r == -ECONNABORTED ? 0 : r; /* a request was being read when the filesystem went */
 }
 
 static void block_signals(void)
@@ -310,11 +333,14 @@ int fs_run(struct fs *fs)
 			r = serve(fs);
 			if (r > 0 || !fs->serving)
 				r = fs->serving ? 0 : -EIO; /* > 0: ended by a signal */
-			watch_stop(fs);
 		} else {
 			log_error("cannot start the background thread: %s", strerror(-r));
 		}
-		fuse_session_unmount(fs->session);
+		watch_stop(fs);
+		if (unmount(fs))
+			end_all_closed(fs);
+		(void)end_linger(fs, true);
+		watch_done(fs);
 	}
 	if (fs->session)
 		fuse_session_destroy(fs->session);

@@ -5,6 +5,10 @@
 
 #include "fs/fs.h"
 
+#ifndef REPLY_DATA_FLAGS
+#define REPLY_DATA_FLAGS FUSE_BUF_SPLICE_MOVE
+#endif
+
 void reply_error(fuse_req_t req, int r)
 {
 	(void)fuse_reply_err(req, -r);
@@ -27,7 +31,7 @@ void reply_from_fd(fuse_req_t req, int fd, off_t offset, size_t size)
 	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
 	buf.buf[0].fd = fd;
 	buf.buf[0].pos = offset;
-	(void)fuse_reply_data(req, &buf, FUSE_BUF_SPLICE_MOVE);
+	(void)fuse_reply_data(req, &buf, REPLY_DATA_FLAGS);
 }
 
 void reply_written(fuse_req_t req, size_t n)

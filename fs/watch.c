@@ -2,6 +2,7 @@
 #include "fs/watch.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +20,8 @@
 #include "fs/invalidate.h"
 #include "fs/poll.h"
 
-#define TICK_MS 20
+#define TICK_MS      20
+#define ENDING_TICKS 25 /* half a second, however much is still asked */
 
 static struct list *bucket_of(struct watch *w, int wd)
 {
@@ -217,8 +219,23 @@ static void on_signal(struct fs *fs)
 	if (read(fs->watch.signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
 	fs->watch.ending = true;
-	fuse_session_exit(fs->session);
 	hold_fail_all(fs, ENOTCONN);
+}
+
+/*
+ * After the signal, every tick. What was asked before it is answered first: libfuse's threads may
+ * read one more request each and drop it, and that may be the RELEASE of a writer.
+ */
+static void try_to_end(struct fs *fs)
+{
+	struct watch *w = &fs->watch;
+	struct pollfd asked = {.fd = fuse_session_fd(fs->session), .events = POLLIN};
+
+	w->quiet_ticks = poll(&asked, 1, 0) == 0 ? w->quiet_ticks + 1 : 0;
+	if (w->quiet_ticks < 2 && ++w->ending_ticks < ENDING_TICKS)
+		return;
+	fuse_session_exit(fs->session);
+	(void)pthread_kill(w->main_thread, SIGUSR1); /* its loop waits without a timeout */
 }
 
 static void *watch_main(void *arg)
@@ -248,8 +265,8 @@ static void *watch_main(void *arg)
 		}
 		invalidate_run(fs);
 		ticking = tick(fs);
-		if (w->ending) /* libfuse's loop waits without a timeout */
-			(void)pthread_kill(w->main_thread, SIGUSR1);
+		if (w->ending)
+			try_to_end(fs);
 	}
 	return NULL;
 }
@@ -312,8 +329,13 @@ void watch_stop(struct fs *fs)
 		w->started = false;
 	}
 	invalidate_run(fs);
-	(void)end_linger(fs, true);
 	hold_fail_all(fs, ENOTCONN); /* of a connection that was aborted: nobody hears it */
+}
+
+void watch_done(struct fs *fs)
+{
+	struct watch *w = &fs->watch;
+
 	for (size_t i = 0; i < 4; i++) {
 		int *fd = (int *[]){&w->ring_fd, &w->signal_fd, &w->epoll_fd, &w->inotify_fd}[i];
 

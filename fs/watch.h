@@ -26,14 +26,18 @@ struct watch {
 	struct list timed;                /* files lock: files to look at every tick */
 	bool refused_said;                /* watch lock */
 	bool started, stop, ending;
-	int inotify_fd; /* -1: everything goes by time */
+	unsigned quiet_ticks, ending_ticks; /* the thread's, once it is ending */
+	int inotify_fd;                     /* -1: everything goes by time */
 	int ring_fd, signal_fd, epoll_fd;
 	pthread_t thread, main_thread;
 };
 
 /* Call with SIGINT, SIGTERM and SIGHUP blocked, before other threads start. Negative errno. */
 int watch_start(struct fs *fs);
+/* Ends the thread; from here on nobody is held. */
 void watch_stop(struct fs *fs);
+/* Frees the rest, once no file is open. */
+void watch_done(struct fs *fs);
 /* Makes the thread look for interrupted requests. */
 void watch_ring(struct watch *w);
 

@@ -15,6 +15,7 @@ from harness.data import pattern
 from harness.tools import Image, need, run
 
 pytestmark = [pytest.mark.sysfuse]
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root: not running as root")
 
 
 def crash(mount):
@@ -37,6 +38,10 @@ def bytes_and_end(fd, size):
         return got, "end" if os.read(fd, 100) == b"" else "more"
     except OSError as e:
         return got, errno.errorcode[e.errno]
+
+
+def closes_a_duplicate(fd):
+    os.close(os.dup(fd))
 
 
 def how_it_reads(mount, name):
@@ -90,6 +95,84 @@ def test_an_abort_survives_a_proper_unmount(mount, mode, make_mount):
     assert mount.wait() == 0
     second = make_mount(mode, store=mount.store)
     assert how_it_reads(second, "f") == (b"hello", "EIO")
+
+
+def unmount_and_look(mount, mode, make_mount, **kwargs):
+    """The state of every file, as the next mount of the store sees it."""
+    mount.end_users()
+    if os.path.ismount(mount.mnt):
+        mount.unmount()
+    assert mount.wait() == 0
+    second = make_mount(mode, store=mount.store, **kwargs)
+    return {name: second.xattr(name, "state") for name in os.listdir(second.store)}
+
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("how", ["umount", "umount -l", "SIGTERM"])
+def test_a_close_that_the_daemon_has_not_heard_of(mode, make_mount, how):
+    """close(2) does not wait for the RELEASE, which is dropped when the filesystem goes."""
+    mount = make_mount(mode, "abort_on=never")  # nor for a FLUSH, then
+    writers = [mount.writer(f"f{i}") for i in range(20)]
+    for writer in writers:
+        writer.write(b"hello")
+    os.kill(mount.pid, signal.SIGSTOP)
+    for writer in writers:
+        writer.close()
+    if how == "SIGTERM":
+        os.kill(mount.pid, signal.SIGTERM)
+    else:
+        sandbox.umount(mount.mnt, sandbox.MNT_DETACH if how == "umount -l" else 0)
+    os.kill(mount.pid, signal.SIGCONT)
+    states = unmount_and_look(mount, mode, make_mount)
+    assert states == {f"f{i}": "complete" for i in range(20)}
+
+
+def close_and_signal(fds, pid):
+    for fd in fds:
+        os.close(fd)
+    os.kill(pid, signal.SIGTERM)
+
+
+@needs_root
+def test_a_close_just_before_sigterm(mode, make_mount):
+    mount = make_mount(mode)
+    open_one = mount.writer("growing")
+    open_one.write(b"hello")
+    producer = mount.agent()
+    writers = [mount.writer(f"f{i}", agent=producer) for i in range(20)]
+    for writer in writers:
+        writer.write(b"hello")
+    producer.call(close_and_signal, [writer.fd for writer in writers], mount.pid)
+    assert mount.wait() == 0
+    states = unmount_and_look(mount, mode, make_mount)
+    assert states == {"growing": "aborted", **{f"f{i}": "complete" for i in range(20)}}
+
+
+@needs_root
+def test_killed_just_before_the_unmount(mode, make_mount):
+    for _ in range(5):
+        mount = make_mount(mode)
+        writers = [mount.writer(f"f{i}", agent=mount.agent()) for i in range(4)]
+        for writer in writers:
+            writer.write(b"hello")
+        sandbox.umount(mount.mnt, sandbox.MNT_DETACH)
+        for writer in writers:
+            writer.agent.kill()
+        assert unmount_and_look(mount, mode, make_mount) == {f"f{i}": "aborted" for i in range(4)}
+
+
+@needs_root
+def test_a_connection_cut_by_force(mount, mode, make_mount):
+    """The kernel drops the requests, files stay open: nobody knows how they would have ended."""
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    writer.call(closes_a_duplicate)
+    with pytest.raises(OSError, match="busy"):
+        sandbox.umount(mount.mnt, sandbox.MNT_FORCE)
+    assert mount.wait() == 0
+    mount.end_users()
+    sandbox.umount(mount.mnt, sandbox.MNT_DETACH)
+    assert unmount_and_look(mount, mode, make_mount) == {"f": "aborted"}
 
 
 def produce_files(folder, seed):
