@@ -334,7 +334,7 @@ int fs_run(struct fs *fs)
 			if (r > 0 || !fs->serving)
 				r = fs->serving ? 0 : -EIO; /* > 0: ended by a signal */
 		} else {
-			log_error("cannot start the background thread: %s", strerror(-r));
+			log_error("cannot start a background thread: %s", strerror(-r));
 		}
 		watch_stop(fs);
 		if (unmount(fs))

@@ -11,7 +11,7 @@
  *   state.c      the attributes user.rww.*
  *   invalidate.c what keeps the kernel's page cache true
  *   status.c     MOUNTPOINT/.rww/status
- *   watch.c      the one background thread: inotify, timers, interrupts, signals
+ *   watch.c      the background threads: inotify; timers, interrupts, signals
  *   inode.c      identities, and the way from a node number into the store
  *   open.c read.c write.c poll.c names.c directory.c attr.c xattr.c ioctl.c    the requests
  *   reply.c      the only caller of fuse_reply_*

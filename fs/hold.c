@@ -189,6 +189,32 @@ void hold_wake(struct fs *fs, struct file *f)
 	poll_notify(fs, f);
 }
 
+static struct waiter *take_only_read(struct fs *fs, struct file *f)
+{
+	struct waiter *w;
+
+	SCOPED_LOCK(&fs->files_lock);
+	if (list_is_empty(&f->waiters) || f->waiters.next != f->waiters.prev)
+		return NULL;
+	w = list_entry(f->waiters.next, struct waiter, on_file);
+	if (!w->handle || f->declared != RULE_NONE)
+		return NULL;
+	unlist_locked(w);
+	return w;
+}
+
+void hold_wake_grown(struct fs *fs, struct file *f)
+{
+	struct waiter *w = take_only_read(fs, f);
+
+	if (!w) {
+		hold_wake(fs, f);
+		return;
+	}
+	finish(fs, w, 0);
+	poll_notify(fs, f);
+}
+
 void hold_answer_interrupted(struct fs *fs)
 {
 	for (;;) {

@@ -64,6 +64,9 @@ struct waiter *hold_new(fuse_req_t req, struct file *f, struct handle *h);
 void hold_request(struct fs *fs, struct waiter *w);
 /* Answers whoever waits for f and can be answered now, and notifies pollers. */
 void hold_wake(struct fs *fs, struct file *f);
+/* The same when there are new bytes: a read that waits alone is asked without a look at the size.
+ */
+void hold_wake_grown(struct fs *fs, struct file *f);
 
 /* For the background thread: */
 void hold_answer_interrupted(struct fs *fs);

@@ -136,7 +136,7 @@ static void on_modified(struct fs *fs, int wd)
 	pthread_mutex_unlock(&fs->watch.lock);
 	pthread_mutex_unlock(&fs->files_lock);
 	if (f) {
-		hold_wake(fs, f);
+		hold_wake_grown(fs, f);
 		file_put(fs, f);
 	}
 }
@@ -159,22 +159,29 @@ static void on_overflow(struct fs *fs)
 		}
 	pthread_mutex_unlock(&w->lock);
 	pthread_mutex_unlock(&fs->files_lock);
+	watch_ring(w); /* start ticking */
 }
 
-static void read_events(struct fs *fs)
+static void *growth_main(void *arg)
 {
 	char buf[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
-	ssize_t n = read(fs->watch.inotify_fd, buf, sizeof(buf));
+	struct fs *fs = arg;
+	struct watch *w = &fs->watch;
 
-	for (char *p = buf; n > 0 && p < buf + n;) {
-		struct inotify_event *e = (struct inotify_event *)(void *)p;
+	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE)) {
+		ssize_t n = read(w->inotify_fd, buf, sizeof(buf));
 
-		if (e->mask & IN_Q_OVERFLOW)
-			on_overflow(fs);
-		else if (e->mask & IN_MODIFY)
-			on_modified(fs, e->wd);
-		p += sizeof(*e) + e->len;
+		for (char *p = buf; n > 0 && p < buf + n;) {
+			struct inotify_event *e = (struct inotify_event *)(void *)p;
+
+			if (e->mask & IN_Q_OVERFLOW)
+				on_overflow(fs);
+			else if (e->mask & IN_MODIFY)
+				on_modified(fs, e->wd);
+			p += sizeof(*e) + e->len;
+		}
 	}
+	return NULL;
 }
 
 /* Looks at every file that is watched by time; tells whether any is left. */
@@ -256,9 +263,7 @@ static void *watch_main(void *arg)
 		for (int i = 0; i < n; i++) {
 			uint64_t rings;
 
-			if (ready[i].data.fd == w->inotify_fd)
-				read_events(fs);
-			else if (ready[i].data.fd == w->signal_fd)
+			if (ready[i].data.fd == w->signal_fd)
 				on_signal(fs);
 			else if (read(w->ring_fd, &rings, sizeof(rings)) > 0)
 				hold_answer_interrupted(fs);
@@ -282,6 +287,23 @@ static int watch_descriptor(struct watch *w, int fd)
 	return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
 }
 
+/* What makes the growth thread's read return at the end: the removal of a watch is an event. */
+static int start_growth(struct fs *fs)
+{
+	struct watch *w = &fs->watch;
+	int r = 0;
+
+	w->inotify_fd = inotify_init1(IN_CLOEXEC);
+	w->stop_wd = inotify_add_watch(w->inotify_fd, "/", IN_DELETE_SELF);
+	if (w->stop_wd < 0)
+		log_warn("no inotify (%s): looking every %d ms instead", strerror(errno), TICK_MS);
+	else
+		r = -pthread_create(&w->growth_thread, NULL, growth_main, fs);
+	if ((w->stop_wd < 0 || r < 0) && w->inotify_fd >= 0)
+		(void)close(steal_fd(&w->inotify_fd)); /* nothing was written to it */
+	return r;
+}
+
 int watch_start(struct fs *fs)
 {
 	struct watch *w = &fs->watch;
@@ -302,20 +324,16 @@ int watch_start(struct fs *fs)
 	w->ring_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	w->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	w->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	w->inotify_fd = -1;
 	if (w->ring_fd < 0 || w->signal_fd < 0 || w->epoll_fd < 0)
 		return -errno;
-	if (w->inotify_fd < 0)
-		log_warn("no inotify (%s): looking every %d ms instead", strerror(errno), TICK_MS);
 	r = watch_descriptor(w, w->ring_fd);
 	if (r == 0)
 		r = watch_descriptor(w, w->signal_fd);
-	if (r == 0 && w->inotify_fd >= 0)
-		r = watch_descriptor(w, w->inotify_fd);
 	if (r == 0)
 		r = -pthread_create(&w->thread, NULL, watch_main, fs);
 	w->started = r == 0;
-	return r;
+	return r == 0 ? start_growth(fs) : r;
 }
 
 void watch_stop(struct fs *fs)
@@ -327,6 +345,10 @@ void watch_stop(struct fs *fs)
 		watch_ring(w);
 		pthread_join(w->thread, NULL);
 		w->started = false;
+	}
+	if (w->inotify_fd >= 0) {
+		(void)inotify_rm_watch(w->inotify_fd, w->stop_wd); /* it is there */
+		pthread_join(w->growth_thread, NULL);
 	}
 	invalidate_run(fs);
 	hold_fail_all(fs, ENOTCONN); /* of a connection that was aborted: nobody hears it */

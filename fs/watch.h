@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The background thread: hears of growth (inotify on store files, armed only while somebody waits),
- * answers interrupted and timed-out requests, and takes the signals that end the mount.
+ * The background threads. One hears of growth (inotify on store files, armed only while somebody
+ * waits) and does nothing else, since a held read is answered the sooner the fewer calls lie
+ * between. The other answers interrupted and timed-out requests, looks at files that inotify does
+ * not tell of, and takes the signals that end the mount.
  *
  * Locks: the watch lock guards the map from watch descriptors to files, so that an event never
  * meets a watch that is not in the map yet. It is taken alone or inside the files lock.
@@ -28,17 +30,18 @@ struct watch {
 	bool started, stop, ending;
 	unsigned quiet_ticks, ending_ticks; /* the thread's, once it is ending */
 	int inotify_fd;                     /* -1: everything goes by time */
+	int stop_wd;                        /* removed to end the growth thread */
 	int ring_fd, signal_fd, epoll_fd;
-	pthread_t thread, main_thread;
+	pthread_t thread, growth_thread, main_thread;
 };
 
 /* Call with SIGINT, SIGTERM and SIGHUP blocked, before other threads start. Negative errno. */
 int watch_start(struct fs *fs);
-/* Ends the thread; from here on nobody is held. */
+/* Ends the threads; from here on nobody is held. */
 void watch_stop(struct fs *fs);
 /* Frees the rest, once no file is open. */
 void watch_done(struct fs *fs);
-/* Makes the thread look for interrupted requests. */
+/* Makes the other thread look for interrupted requests. */
 void watch_ring(struct watch *w);
 
 /* Changes of the store file wake f's waiters, up to the first that finds none. */
