@@ -15,6 +15,7 @@
 #include "fs/attr.h"
 #include "fs/end.h"
 #include "fs/fs.h"
+#include "fs/read.h"
 #include "fs/reply.h"
 #include "fs/status.h"
 
@@ -122,7 +123,7 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 {
 	struct inode *parent = fs_inode(fs_of(req), ino);
 	struct listing *l = listing_of(fi);
-	autofree char *buf = malloc(size);
+	char *buf = read_buffer(fs_of(req));
 	size_t used = 0;
 
 	if (!buf) {
@@ -133,6 +134,8 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		list_status_dir(req, size, offset, plus);
 		return;
 	}
+	if (size > fs_of(req)->request_max)
+		size = fs_of(req)->request_max;
 	if (offset != l->offset) {
 		seekdir(l->dir, offset);
 		l->next = NULL;

@@ -20,7 +20,6 @@
 /* Fewer are cheaper to look at than holes are to ask for. */
 #define FEW 65536
 
-/* One buffer a thread, as large as the largest read. */
 static pthread_key_t buffer_key;
 static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
 
@@ -29,7 +28,7 @@ static void buffer_key_make(void)
 	pthread_key_create(&buffer_key, free);
 }
 
-static char *buffer(struct fs *fs)
+char *read_buffer(struct fs *fs)
 {
 	char *b;
 
@@ -162,7 +161,7 @@ static void note_delivered(struct fs *fs, struct handle *h, uint64_t offset, siz
 static bool answer(struct fs *fs, const struct waiter *w)
 {
 	struct rule_verdict v;
-	char *buf = buffer(fs);
+	char *buf = read_buffer(fs);
 
 	if (!buf) {
 		reply_error(w->req, -ENOMEM);
@@ -203,7 +202,7 @@ bool read_answer(struct fs *fs, struct waiter *w)
 static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offset, bool page)
 {
 	struct fs *fs = fs_of(req);
-	char *buf = buffer(fs);
+	char *buf = read_buffer(fs);
 	ssize_t n;
 
 	/* Reads for read(2) with direct I/O carry FUSE_READ_LOCKOWNER, those for pages do not. */
@@ -222,7 +221,7 @@ static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offs
 
 static void read_status(fuse_req_t req, size_t size, off_t offset, const struct fuse_file_info *fi)
 {
-	char *buf = buffer(fs_of(req));
+	char *buf = read_buffer(fs_of(req));
 
 	if (buf)
 		reply_data(req, buf, status_read(fi, buf, size, offset));

@@ -4,12 +4,13 @@ import errno
 import os
 import random
 import signal
+import sys
 import time
 
 import pytest
 
 from harness import mount as mounts
-from harness import sandbox
+from harness import refuse, sandbox
 from harness.agent import write_file
 from harness.data import pattern
 from harness.tools import Image, need, run
@@ -83,6 +84,17 @@ def test_a_growing_file_is_aborted_after_a_crash(mount, mode, make_mount):
     third = make_mount(mode, store=mount.store)
     assert third.xattr("growing", "state") == "complete"
     assert third.xattr("again", "state") == "aborted"
+
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM])
+def test_kernels_and_containers_without_getxattrat(mode, make_mount, error):
+    mount = make_mount(mode)
+    mount.writer("f").write(b"hello")
+    crash(mount)
+    wrapper = (sys.executable, refuse.__file__, "464", str(error))
+    second = make_mount(mode, store=mount.store, wrapper=wrapper)
+    assert second.xattr("f", "state") == "aborted"
 
 
 def test_an_abort_survives_a_proper_unmount(mount, mode, make_mount):

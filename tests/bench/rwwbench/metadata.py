@@ -66,14 +66,17 @@ def _find(paths, test):
 
 def small_files(place, quick):
     count, batch = (10_000 if quick else 50_000), 500
-    with place.mount() as ours, place.mount(ours.store, example=True) as example:
+    with place.mount() as ours, place.mount(ours.store, example=True) as example, \
+            place.mount(ours.store, example=True, options=",default_permissions") as checking:
         folders = []
-        for k, name in enumerate((ours.mnt, example.mnt, ours.store)):
+        for k, name in enumerate((ours.mnt, example.mnt, checking.mnt, ours.store)):
             os.mkdir(os.path.join(ours.store, f"folder-{k}"))
             folders.append(os.path.join(name, f"folder-{k}"))
         lines = place.lines("cycle", count, batch, 1024, *folders)
-        mount, reference, store = ([int(line[k]) for line in lines] for k in range(3))
+        mount, reference, checked, store = ([int(line[k]) for line in lines] for k in range(4))
         yield speed_ratio(f"create+write+close+unlink of {count:,} files", mount, reference, 1.0,
+                          lambda ns: times(ns / batch) + " each")
+        yield speed_ratio("the same / the example told to check permissions", mount, checked, None,
                           lambda ns: times(ns / batch) + " each")
         yield speed_ratio("the same / store directly", mount, store, None,
                           lambda ns: times(ns / batch) + " each")

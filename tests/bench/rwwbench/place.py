@@ -238,13 +238,13 @@ class Place:
         return path
 
     @contextlib.contextmanager
-    def mount(self, store=None, example=False):
+    def mount(self, store=None, example=False, options=""):
         """rwwfs, or libfuse's example, on a fresh store or the one given: yields (store, daemon)."""
         self.serial += 1
         store = store or self.folder(f"store-{self.serial}")
         mnt = self.folder(f"mnt-{self.serial}")
         name = f"{'passthrough_ll' if example else 'rwwfs'}-{self.serial}"
-        argv = self._example(store, mnt) if example else self._rwwfs(store, mnt)
+        argv = self._example(store, mnt, options) if example else self._rwwfs(store, mnt)
         daemon = Daemon(self, name, argv, mnt)
         self.daemons.append(daemon)
         daemon.store = store
@@ -267,7 +267,7 @@ class Place:
         options = ["-o", ",".join(self.args.options)] if self.args.options else []
         return [binary, "-f", *options, store, mnt]
 
-    def _example(self, store, mnt):
+    def _example(self, store, mnt, options):
         path = self.args.passthrough_ll
         if not path and os.path.exists(EXAMPLE):
             flags = subprocess.run(["pkg-config", "--cflags", "--libs", "fuse3"], text=True,
@@ -277,7 +277,7 @@ class Place:
             raise Unavailable("needs libfuse's example: --passthrough-ll PATH")
         if not os.access(path, os.X_OK):
             raise Unavailable(f"{path} is no program")
-        return [path, "-f", "-o", f"source={store}", mnt]
+        return [path, "-f", "-o", f"source={store}{options}", mnt]
 
     @contextlib.contextmanager
     def tmpfs(self, options):
