@@ -280,12 +280,6 @@ static bool look_again(struct request *rq, enum hold hold)
 	return hold != HOLD_HELD;
 }
 
-static bool hold_at(struct live_body *b, uint64_t offset)
-{
-	flush(b);
-	return look_again(b->rq, follow_hold(&b->rq->waiter, b->rq->live, offset, 0));
-}
-
 /* The library's idle time-out does not see what goes past it. */
 static bool hold_full(struct live_body *b)
 {
@@ -301,10 +295,22 @@ static bool hold_full(struct live_body *b)
 	return look_again(rq, follow_writable(&rq->waiter, limit - idle));
 }
 
+static bool may_push(const struct live_body *b)
+{
+	return !b->has_length && !b->rq->server->tls;
+}
+
 static bool goes_past_library(const struct live_body *b, uint64_t offset, uint64_t end)
 {
-	return push_is_pending(&b->push) ||
-	       (!b->has_length && !b->rq->server->tls && end > offset && end - offset >= FAR);
+	return push_is_pending(&b->push) || (may_push(b) && end > offset && end - offset >= FAR);
+}
+
+static void count_pushed(struct live_body *b, uint64_t n)
+{
+	b->pushed += n;
+	b->rq->body_bytes += n;
+	if (n || !b->pushed_ms)
+		b->pushed_ms = clock_ms();
 }
 
 static enum push_result push_from(struct live_body *b, uint64_t offset, uint64_t end)
@@ -316,13 +322,36 @@ static enum push_result push_from(struct live_body *b, uint64_t offset, uint64_t
 	flush(b);
 	result = push_bytes(
 		&b->push, rq->client->socket, rq->live->fd, &offset, end, !rq->close_delimited);
-	b->pushed += offset - before;
-	rq->body_bytes += offset - before;
-	if (offset != before || !b->pushed_ms)
-		b->pushed_ms = clock_ms();
+	count_pushed(b, offset - before);
 	if (result == PUSH_GONE)
 		rq->outcome = OUTCOME_GONE;
 	return result;
+}
+
+/* What came while the request is held at the edge; see follow_take. What the socket does not take
+ * stays pending, for body_read(). */
+static bool push_growth(void *cls, const char *data, size_t size)
+{
+	struct live_body *b = cls;
+	uint64_t sent = 0;
+	enum push_result result;
+
+	if (size >= b->end - b->rq->waiter.offset)
+		return false; /* which may be the end of it */
+	result = push_data(
+		&b->push, b->rq->client->socket, data, size, &sent, !b->rq->close_delimited);
+	count_pushed(b, sent);
+	return result == PUSH_DONE;
+}
+
+static bool hold_at(struct live_body *b, uint64_t offset)
+{
+	struct request *rq = b->rq;
+
+	flush(b);
+	return look_again(rq, may_push(b)
+				      ? follow_stream(&rq->waiter, rq->live, offset, push_growth, b)
+				      : follow_hold(&rq->waiter, rq->live, offset, 0));
 }
 
 /* What there is at offset, which lies before the edge. */

@@ -9,10 +9,22 @@
  * cannot end before the follow thread resumes it. So the thread may collect waiters under
  * the lock and resume them afterwards; once resumed, it does not touch them again.
  *
+ * Who follows at the live edge is not even resumed (follow_wake.c): the follow thread reads what
+ * came, once for all, and gives it to each waiter's take(), which sends it. From being listed to
+ * being resumed a waiter and what its take() touches belong to the follow thread, handed over with
+ * the live's lock and back with libmicrohttpd's own: it leaves the socket of a suspended connection
+ * alone and cannot close it. The view is changed by the follow thread only, so it stays true while
+ * no lock is held: those who are given to wait on a private list meanwhile, neither lock nor worker
+ * waits for a send, and back on the list at the edge they are as they were. Whatever is unusual
+ * (the end, a cut, a client that left or takes no more, many bytes at once, a short read) resumes,
+ * and the reader decides. So does the end of a turn: other files wait no longer for a crowd, and
+ * what is more than one processor can send is shared with the workers.
+ *
  * Ends come by poll; once a second every live is asked outright, so that a filesystem which
  * does not poll, a lost event or an overflowing queue costs a second and not the truth.
  */
 #include "httpd/follow_table.h"
+#include "httpd/follow_wake.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -31,85 +43,24 @@
 #define RECHECK_MS   1000
 #define EVENTS       128
 #define UNWATCHED_MS 10
+#define GIVES        2048 /* in one turn, some 10 ms; for who comes later, workers send */
 
-/* -- waking --------------------------------------------------------------------------------- */
+/* -- looking ---------------------------------------------------------------------------------- */
 
-/* Who waits for a file, and who for a client: suspended are both. */
-static atomic_uint *counter(struct follow *f, const struct live *live)
-{
-	return live == f->timer ? &f->delayed : &f->held;
-}
-
-static void waiters_resume(struct follow *f, const struct live *live, struct list *woken)
-{
-	list_for_each_safe (it, woken) {
-		struct waiter *w = list_entry(it, struct waiter, entry);
-
-		list_del(it);
-		atomic_fetch_sub(counter(f, live), 1);
-		MHD_resume_connection(w->connection); /* w may be gone from here on */
-	}
-}
-
-/* One that is held: nobody else takes it off, and its request keeps its live. */
-static void waiter_wake(struct follow *f, struct waiter *w)
-{
-	struct live *live = w->live;
-
-	pthread_mutex_lock(&live->lock);
-	w->live = NULL;
-	list_del(&w->entry);
-	pthread_mutex_unlock(&live->lock);
-	atomic_fetch_sub(counter(f, live), 1);
-	MHD_resume_connection(w->connection);
-}
-
-static bool waiter_is_due(const struct waiter *w, const struct live_view *view, uint64_t now)
-{
-	return view->edge > w->offset || view->state != STATE_GROWING || view->truncated ||
-	       atomic_load(&w->peer->gone) || (w->deadline_ms && w->deadline_ms <= now);
-}
-
-/* Wakes the waiters of live that have something to do; returns the next deadline of the rest. */
-static uint64_t live_wake(struct follow *f, struct live *live, bool everybody)
-{
-	uint64_t now = clock_ms(), next = 0;
-	struct list woken;
-
-	list_init(&woken);
-	pthread_mutex_lock(&live->lock);
-	list_for_each_safe (it, &live->waiters) {
-		struct waiter *w = list_entry(it, struct waiter, entry);
-
-		if (everybody || waiter_is_due(w, &live->view, now)) {
-			if (everybody)
-				atomic_store(&w->peer->gone, true);
-			w->live = NULL;
-			list_del(it);
-			list_add_tail(&woken, it);
-		} else if (w->deadline_ms && (!next || w->deadline_ms < next)) {
-			next = w->deadline_ms;
-		}
-	}
-	pthread_mutex_unlock(&live->lock);
-	waiters_resume(f, live, &woken);
-	return next;
-}
-
-/* After the mount was asked: wakes, and lets go of a file that has ended. */
+/* After the mount was asked: lets go of a file that has ended, so that who comes now finds it as it
+ * is, and wakes. */
 static void live_settle(struct follow *f, struct live *live)
 {
+	bool was_listed = false;
 	struct live_view view;
-	bool was_listed;
 
-	(void)live_wake(f, live, false); /* deadlines are looked at by their own timer */
 	live_view(live, &view);
-	if (view.state == STATE_GROWING && !view.truncated)
-		return;
-	pthread_mutex_lock(&f->table_lock);
-	was_listed = live->listed;
-	live_unwatch_locked(f, live);
-	pthread_mutex_unlock(&f->table_lock);
+	if (view.state != STATE_GROWING || view.truncated) {
+		SCOPED_LOCK(&f->table_lock);
+		was_listed = live->listed;
+		live_unwatch_locked(f, live);
+	}
+	(void)live_wake(f, live, false); /* deadlines are looked at by their own timer */
 	if (was_listed && view.state == STATE_COMPLETE && view.declared)
 		live_reopen(live);
 }
@@ -270,6 +221,7 @@ static void *follow_run(void *data)
 		int n = epoll_wait(f->epoll, events, EVENTS, wait_ms(f, recheck));
 		uint64_t now, deadline;
 
+		f->gives_left = GIVES;
 		for (int i = 0; i < n; i++)
 			event_handle(f, &events[i]);
 		now = clock_ms();
@@ -327,7 +279,8 @@ void waiter_done(struct waiter *w)
 	w->peer->waiter = NULL;
 }
 
-enum hold follow_hold(struct waiter *w, struct live *live, uint64_t offset, uint64_t deadline_ms)
+static enum hold hold_until(struct waiter *w, struct live *live, uint64_t offset,
+	uint64_t deadline_ms, follow_take *take, void *cls)
 {
 	struct follow *f = w->peer->follow;
 	enum hold hold = HOLD_READY;
@@ -337,12 +290,14 @@ enum hold follow_hold(struct waiter *w, struct live *live, uint64_t offset, uint
 	pthread_mutex_lock(&live->lock);
 	w->offset = offset;
 	w->deadline_ms = deadline_ms;
+	w->take = take;
+	w->take_cls = cls;
 	if (atomic_load(&w->peer->gone) || atomic_load(&f->stopping)) {
 		hold = HOLD_GONE;
 	} else if (!waiter_is_due(w, &live->view, clock_ms())) {
 		hold = HOLD_HELD;
 		w->live = live;
-		atomic_fetch_add(counter(f, live), 1);
+		atomic_fetch_add(follow_counter(f, live), 1);
 		MHD_suspend_connection(w->connection);
 		list_add_tail(&live->waiters, &w->entry);
 	}
@@ -351,6 +306,17 @@ enum hold follow_hold(struct waiter *w, struct live *live, uint64_t offset, uint
 	if (hold == HOLD_HELD && deadline_ms && deadline_lower(f, deadline_ms))
 		wake(f);
 	return hold;
+}
+
+enum hold follow_hold(struct waiter *w, struct live *live, uint64_t offset, uint64_t deadline_ms)
+{
+	return hold_until(w, live, offset, deadline_ms, NULL, NULL);
+}
+
+enum hold follow_stream(
+	struct waiter *w, struct live *live, uint64_t offset, follow_take *take, void *cls)
+{
+	return hold_until(w, live, offset, 0, take, cls);
 }
 
 enum hold follow_delay(struct waiter *w, uint64_t ms)

@@ -33,13 +33,19 @@ struct peer {
 	atomic_bool gone;      /* it sends no more, or the server stops */
 };
 
+/* Sends what came at the offset of a request that is held. In the follow thread; must not block.
+ * False when not all is sent: the request runs again. */
+typedef bool follow_take(void *cls, const char *data, size_t size);
+
 struct waiter {
 	struct peer *peer;
 	struct MHD_Connection *connection;
 	struct live *live;    /* while held, table_lock */
 	struct list entry;    /* live->waiters, its lock */
-	uint64_t offset;      /* wakes when the edge is beyond it */
+	uint64_t offset;      /* wakes when the edge is beyond it; moves on with what is taken */
 	uint64_t deadline_ms; /* clock_ms(), 0 for none */
+	follow_take *take;    /* NULL: wakes for any growth */
+	void *take_cls;
 };
 
 /* Negative errno when the thread or its descriptors cannot be made. */
@@ -71,6 +77,11 @@ enum hold {
 
 /* Waits until live's edge is beyond offset, it ends, or deadline_ms passes (0: never). */
 enum hold follow_hold(struct waiter *w, struct live *live, uint64_t offset, uint64_t deadline_ms);
+
+/* The same without a deadline; while the file grows, take gets the bytes and the request stays
+ * held. */
+enum hold follow_stream(
+	struct waiter *w, struct live *live, uint64_t offset, follow_take *take, void *cls);
 
 /* Holds for ms milliseconds, or until the client leaves; never HOLD_READY. */
 enum hold follow_delay(struct waiter *w, uint64_t ms);

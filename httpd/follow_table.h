@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the follow thread keeps books of: the descriptors in its epoll set, and the lives that may
- * still change, with their inotify watches. Private to follow.c and follow_table.c.
+ * still change, with their inotify watches. Private to follow*.c.
  *
  * Descriptors are registered with a serial number, never by pointer: a stale event finds that the
  * slot of its descriptor has another serial. Functions ending in _locked need table_lock.
@@ -32,6 +32,7 @@ struct follow {
 	atomic_bool stopping, quitting;
 	atomic_uint held, delayed;             /* requests on a live's list, and on the timer's */
 	atomic_uint_fast64_t next_deadline_ms; /* 0: none */
+	unsigned gives_left;                   /* in this turn; the follow thread's */
 
 	pthread_mutex_t table_lock;
 	struct list lives;   /* those that may still change, table_lock */

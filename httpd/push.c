@@ -29,11 +29,11 @@ static size_t take(size_t *left, size_t *sent)
 }
 
 /* What is pending, with its data. */
-static ssize_t send_piece(const struct push *p, int socket, char *data)
+static ssize_t send_piece(const struct push *p, int socket, const char *data)
 {
 	struct iovec parts[] = {
 		{(char *)p->frame + strlen(p->frame) - p->frame_left, p->frame_left},
-		{data, p->data_left},
+		{(char *)data, p->data_left},
 		{(char *)"\r\n" + 2 - p->end_left, p->end_left},
 	};
 	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 3};
@@ -41,22 +41,32 @@ static ssize_t send_piece(const struct push *p, int socket, char *data)
 	return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static enum push_result push_piece(struct push *p, int socket, int file, uint64_t *offset)
+static enum push_result push_pending(struct push *p, int socket, const char *data, uint64_t *offset)
 {
-	static _Thread_local char data[PIECE];
-	ssize_t n = p->data_left ? pread(file, data, p->data_left, (off_t)*offset) : 0;
-	size_t sent;
+	ssize_t n = send_piece(p, socket, data);
+	size_t sent = n < 0 ? 0 : (size_t)n;
 
-	if (n != (ssize_t)p->data_left)
-		return PUSH_SHORT;
-	n = send_piece(p, socket, data);
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? PUSH_LATER : PUSH_GONE;
-	sent = (size_t)n;
 	(void)take(&p->frame_left, &sent);
 	*offset += take(&p->data_left, &sent);
 	(void)take(&p->end_left, &sent);
 	return push_is_pending(p) ? PUSH_LATER : PUSH_DONE;
+}
+
+enum push_result push_data(
+	struct push *p, int socket, const char *data, size_t size, uint64_t *offset, bool chunked)
+{
+	begin_piece(p, size, chunked);
+	return push_pending(p, socket, data, offset);
+}
+
+static enum push_result push_piece(struct push *p, int socket, int file, uint64_t *offset)
+{
+	static _Thread_local char data[PIECE];
+	ssize_t n = p->data_left ? pread(file, data, p->data_left, (off_t)*offset) : 0;
+
+	return n == (ssize_t)p->data_left ? push_pending(p, socket, data, offset) : PUSH_SHORT;
 }
 
 enum push_result push_bytes(

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sends bytes of a growing file past the library, to a client that is far behind: in pieces much
- * larger than a connection's buffer, without a copy into it. Only from a content reader, with the
- * header sent and no TLS. The pieces are chunks (RFC 9112 section 7.1) unless the body is
+ * Sends bytes of a growing file past the library: many of them in pieces much larger than a
+ * connection's buffer, without a copy into it, and few to a connection that is held, without
+ * running it. Only from a content reader, or while the reader holds the connection; with the header
+ * sent and no TLS. The pieces are chunks (RFC 9112 section 7.1) unless the body is
  * delimited by the end of the connection. The library may send again once nothing is pending.
  */
 #ifndef HTTPD_PUSH_H
@@ -32,5 +33,9 @@ static inline bool push_is_pending(const struct push *p)
 /* From *offset, which moves on, to end. */
 enum push_result push_bytes(
 	struct push *p, int socket, int file, uint64_t *offset, uint64_t end, bool chunked);
+
+/* Nothing is pending; these size bytes, at *offset, are the next. */
+enum push_result push_data(
+	struct push *p, int socket, const char *data, size_t size, uint64_t *offset, bool chunked);
 
 #endif
