@@ -288,7 +288,7 @@ static int serve(struct fs *fs)
 	fuse_loop_cfg_set_idle_threads(config, 16);
 	r = fuse_session_loop_mt(fs->session, config);
 	fuse_loop_cfg_destroy(config);
-	return r == -ECONNABORTED ? 0 : r; /* a request was being read when the filesystem went */
+	return r;
 }
 
 static void block_signals(void)
@@ -331,8 +331,10 @@ int fs_run(struct fs *fs)
 		r = watch_start(fs);
 		if (r == 0) {
 			r = serve(fs);
-			if (r > 0 || !fs->serving)
-				r = fs->serving ? 0 : -EIO; /* > 0: ended by a signal */
+			if (!fs->serving)
+				r = -EIO;
+			else if (r > 0 || r == -ECONNABORTED)
+				r = 0; /* a signal; unmounted while a request was being read */
 		} else {
 			log_error("cannot start a background thread: %s", strerror(-r));
 		}
