@@ -247,15 +247,19 @@ void end_judge(struct fs *fs, struct handle *h, pid_t pid)
 {
 	char reason[MARKER_REASON_MAX] = "";
 	bool failing = false;
+	struct stat st;
 
 	if (h->kind != HANDLE_WRITER || fs->opt.abort_on == ABORT_ON_NEVER)
 		return;
 	if (pid > 0) /* 0: of another pid namespace */
 		failing = is_failing(fs, pid, reason);
+	if (fstat(file_fd(h->file), &st) < 0)
+		return;
 	SCOPED_LOCK(&fs->files_lock);
 	free(steal_ptr(&h->failed));
 	h->failed = failing ? strdup(reason) : NULL;
 	h->judged = true;
+	h->file->judged = st.st_mtim;
 }
 
 /*
@@ -320,16 +324,32 @@ bool end_writer_goes(struct fs *fs, struct handle *h)
 	return last && !lingers;
 }
 
+/*
+ * Whether the last closes of f were heard, as they were if the filesystem went by itself. If the
+ * connection was aborted before, by force, they were not; then f may have been written to after a
+ * close that was heard, such as that of the shell that redirected.
+ */
+static bool was_judged(const struct fs *fs, const struct file *f)
+{
+	struct stat st;
+
+	if (fs->opt.abort_on == ABORT_ON_NEVER)
+		return true;
+	return fstat(file_fd(f), &st) == 0 && st.st_mtim.tv_sec == f->judged.tv_sec &&
+	       st.st_mtim.tv_nsec == f->judged.tv_nsec;
+}
+
 void end_all_closed(struct fs *fs)
 {
 	list_for_each (it, &fs->files) {
 		struct file *f = list_entry(it, struct file, on_all);
 
+		if (!was_judged(fs, f))
+			continue;
 		pthread_mutex_lock(&f->setup);
 		list_for_each (jt, &f->handles) {
 			struct handle *h = list_entry(jt, struct handle, on_file);
 
-			/* Unheard: the connection was aborted while it was open. */
 			if (h->kind == HANDLE_WRITER &&
 				(h->judged || fs->opt.abort_on == ABORT_ON_NEVER))
 				(void)end_writer_goes(fs, h); /* nobody waits any more */

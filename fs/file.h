@@ -45,6 +45,7 @@ struct file {
 	bool recalled;     /* the state from before was looked up */
 	uint64_t since_ms; /* when it began to grow */
 	uint64_t linger_until_ms;
+	struct timespec judged;      /* the mtime when a writer was last seen to close */
 	struct list lingering;       /* fs->lingering, which then holds a reference */
 	struct list on_all;          /* fs->files */
 	uint64_t rate_ms, rate_size; /* status.c: when its speed was last measured, and its size */

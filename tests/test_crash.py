@@ -109,13 +109,10 @@ def test_an_abort_survives_a_proper_unmount(mount, mode, make_mount):
     assert how_it_reads(second, "f") == (b"hello", "EIO")
 
 
-def unmount_and_look(mount, mode, make_mount, **kwargs):
-    """The state of every file, as the next mount of the store sees it."""
-    mount.end_users()
-    if os.path.ismount(mount.mnt):
-        mount.unmount()
+def states_afterwards(mount, mode, make_mount):
+    """Of every file, once the daemon has ended, as the next mount of the store sees it."""
     assert mount.wait() == 0
-    second = make_mount(mode, store=mount.store, **kwargs)
+    second = make_mount(mode, store=mount.store)
     return {name: second.xattr(name, "state") for name in os.listdir(second.store)}
 
 
@@ -135,7 +132,7 @@ def test_a_close_that_the_daemon_has_not_heard_of(mode, make_mount, how):
     else:
         sandbox.umount(mount.mnt, sandbox.MNT_DETACH if how == "umount -l" else 0)
     os.kill(mount.pid, signal.SIGCONT)
-    states = unmount_and_look(mount, mode, make_mount)
+    states = states_afterwards(mount, mode, make_mount)
     assert states == {f"f{i}": "complete" for i in range(20)}
 
 
@@ -155,8 +152,7 @@ def test_a_close_just_before_sigterm(mode, make_mount):
     for writer in writers:
         writer.write(b"hello")
     producer.call(close_and_signal, [writer.fd for writer in writers], mount.pid)
-    assert mount.wait() == 0
-    states = unmount_and_look(mount, mode, make_mount)
+    states = states_afterwards(mount, mode, make_mount)
     assert states == {"growing": "aborted", **{f"f{i}": "complete" for i in range(20)}}
 
 
@@ -170,21 +166,25 @@ def test_killed_just_before_the_unmount(mode, make_mount):
         sandbox.umount(mount.mnt, sandbox.MNT_DETACH)
         for writer in writers:
             writer.agent.kill()
-        assert unmount_and_look(mount, mode, make_mount) == {f"f{i}": "aborted" for i in range(4)}
+        mount.end_users()
+        states = states_afterwards(mount, mode, make_mount)
+        assert states == {f"f{i}": "aborted" for i in range(4)}
 
 
 @needs_root
 def test_a_connection_cut_by_force(mount, mode, make_mount):
-    """The kernel drops the requests, files stay open: nobody knows how they would have ended."""
+    """The kernel drops the requests, files stay open: nobody hears how they end."""
     writer = mount.writer("f")
+    writer.call(closes_a_duplicate)  # as a shell does for "> f"
     writer.write(b"hello")
-    writer.call(closes_a_duplicate)
+    os.kill(mount.pid, signal.SIGSTOP)
     with pytest.raises(OSError, match="busy"):
         sandbox.umount(mount.mnt, sandbox.MNT_FORCE)
-    assert mount.wait() == 0
+    writer.agent.kill()
     mount.end_users()
-    sandbox.umount(mount.mnt, sandbox.MNT_DETACH)
-    assert unmount_and_look(mount, mode, make_mount) == {"f": "aborted"}
+    sandbox.umount(mount.mnt)
+    os.kill(mount.pid, signal.SIGCONT)
+    assert states_afterwards(mount, mode, make_mount) == {"f": "aborted"}
 
 
 def produce_files(folder, seed):
