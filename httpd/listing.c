@@ -36,7 +36,7 @@ static struct progress file_progress(
 {
 	autoclose int fd = -1;
 
-	if (s->root_is_live && st->st_dev == s->root_device)
+	if (st->st_dev == s->live_device)
 		fd = openat(
 			directory, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
 	return state_or_plain(fd, (uint64_t)st->st_size);

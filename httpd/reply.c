@@ -143,6 +143,8 @@ enum MHD_Result reply_errno(struct request *rq, int error)
 {
 	unsigned status = reply_status_of_errno(error);
 
+	if (error == -ENOTCONN)
+		atomic_store(&rq->server->root_lost, true);
 	if (status >= 500 || error == -EXDEV)
 		log_warn("%s %s: %s", rq->method, rq->target, strerror(-error));
 	return reply_error(rq, status, NULL);

@@ -14,7 +14,8 @@
 
 bool resource_may_grow(const struct server *s, int fd, const struct stat *st)
 {
-	return st->st_dev == s->root_device ? s->root_is_live : state_is_known(fd);
+	return st->st_dev == s->live_device ||
+	       (st->st_dev != s->plain_device && state_is_known(fd));
 }
 
 static int open_flags(mode_t mode)

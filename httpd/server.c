@@ -18,6 +18,7 @@
 #include "httpd/monitor.h"
 #include "httpd/notify.h"
 #include "httpd/request.h"
+#include "httpd/root.h"
 #include "httpd/tls.h"
 
 #define CROWD 256 /* connections whose memory is worth giving back */
@@ -26,6 +27,13 @@
 #define POOL_SIZE (16 * 1024)
 
 /* -- opening ---------------------------------------------------------------------------------- */
+
+/* What is neither of these devices is asked, so between two roots it is 0. */
+static void note_root(struct server *s, dev_t device, bool live)
+{
+	atomic_store(&s->live_device, live ? device : 0);
+	atomic_store(&s->plain_device, live ? 0 : device);
+}
 
 static int open_root(struct server *s)
 {
@@ -38,9 +46,34 @@ static int open_root(struct server *s)
 		log_error("cannot serve %s: %s", s->options->root, strerror(-r));
 		return r;
 	}
-	s->root_device = st.st_dev;
-	s->root_is_live = state_is_known(s->root);
+	note_root(s, st.st_dev, state_is_known(s->root));
+	r = root_open(s->root, "", O_PATH, 0);
+	if (r == -ENOSYS || r == -EPERM) {
+		log_error(
+			"openat2(2) is refused (%s): a kernel before Linux 5.6, or a sandbox such "
+			"as systemd's RestrictSUIDSGID=",
+			strerror(-r));
+		return r;
+	}
+	cleanup_close(&r);
 	return 0;
+}
+
+/* Takes what is at the root's path now; for a mount that was lost, only another mount. */
+static void reopen_root(struct server *s)
+{
+	autoclose int fd = open(s->options->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool live = fd >= 0 && state_is_known(fd);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) || (s->live_device && !live))
+		return;
+	note_root(s, 0, true);
+	if (dup3(fd, s->root, O_CLOEXEC) < 0)
+		return; /* EBUSY, for a moment: tried again */
+	note_root(s, st.st_dev, live);
+	if (atomic_exchange(&s->root_lost, false))
+		log_note("%s is back", s->options->root);
 }
 
 static int open_listeners(struct server *s)
@@ -217,7 +250,7 @@ int server_start(struct server *s)
 		return r;
 	}
 	log_note("serving %s, %s", s->options->root,
-		s->root_is_live ? "live" : "not an rwwfs mount: as it is");
+		s->live_device ? "live" : "not an rwwfs mount: as it is");
 	for (unsigned i = 0; !r && i < s->listener_count; i++)
 		r = start_listener(s, i);
 	if (!r && s->metrics_listener.fd >= 0)
@@ -293,6 +326,7 @@ void server_reload(struct server *s)
 	log_note("reloading");
 	notify("RELOADING=1");
 	(void)accesslog_reopen(&s->log); /* logged; the old one goes on */
+	reopen_root(s);
 	if (s->tls && tls_load(s->options->cert, s->options->key) < 0)
 		log_warn("the certificate stays as it was");
 	if (auth_load(s->options, &fresh) < 0) {
@@ -307,11 +341,14 @@ void server_reload(struct server *s)
 	notify("READY=1");
 }
 
-/* After a crowd has left, its memory goes back to the system. */
+/* A mount that died is looked for until there is another; after a crowd has left, its memory goes
+ * back to the system. */
 void server_tidy(struct server *s)
 {
 	unsigned now = clients_count(&s->clients);
 
+	if (atomic_load(&s->root_lost))
+		reopen_root(s);
 	if (s->crowd >= CROWD && now < s->crowd / 2) {
 		(void)malloc_trim(0); /* whether there was anything */
 		s->crowd = now;

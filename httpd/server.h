@@ -24,9 +24,12 @@
 
 struct server {
 	const struct options *options;
+	/* The directory that is served. When its mount died and another has come, root becomes
+	 * that: the descriptor keeps its number. */
 	int root;
-	dev_t root_device;
-	bool root_is_live; /* an rwwfs mount */
+	_Atomic dev_t live_device;  /* root's, if it is an rwwfs mount; else 0 */
+	_Atomic dev_t plain_device; /* root's, if it is none */
+	atomic_bool root_lost;      /* a request found that its mount does not answer */
 	struct mime *mime;
 	struct follow *follow;
 	struct uploads uploads;

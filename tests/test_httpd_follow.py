@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from harness import mount as mounts
 from harness import procs, server
 from harness.data import pattern
 
@@ -507,6 +508,17 @@ def test_a_mount_that_goes_away(serve, make_mount):
     assert response.cut() == ("closed", b"")
     assert web.request("/f.txt").status == 503
     assert web.request("/").status == 503
+    mounts.rescue(mount.mnt)
+    assert web.request("/").status == 503  # what lies below is not what was served
+    web.allow_log("is back")
+    second = make_mount("off", store=mount.store, mnt=mount.mnt)
+    procs.wait_until(lambda: web.request("/").status == 200, "the server to find the new mount")
+    writer = second.writer("g.txt")
+    writer.write(b"begin")
+    response = web.request("/g.txt")
+    assert response.exactly(5) == b"begin"
+    writer.agent.kill()
+    assert response.cut() == ("closed", b"")
 
 
 def test_the_live_query_has_no_ranges_while_the_file_grows(growing):

@@ -2,6 +2,7 @@
 """rww-httpd as a service: who may, how many, how long, what is logged, how it starts and stops."""
 import base64
 import concurrent.futures
+import errno
 import json
 import os
 import pathlib
@@ -10,12 +11,13 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import time
 
 import pytest
 
-from harness import procs, server
+from harness import procs, refuse, server
 from harness.data import pattern
 from harness.mount import REPO
 
@@ -326,6 +328,14 @@ def test_what_cannot_work_is_refused_at_start(arguments, expected):
     status, _, error = run(*arguments)
     assert status == 1 and expected in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_sandbox_without_openat2_is_refused(site):
+    """As RestrictSUIDSGID=, which DynamicUser= implies, of systemd.exec(5)."""
+    done = subprocess.run([sys.executable, refuse.__file__, "437", str(errno.ENOSYS), server.BINARY,
+                           str(site)], capture_output=True, text=True, timeout=procs.seconds(10))
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "openat2(2) is refused (Function not implemented)" in done.stderr
 
 
 def test_usage_errors():
