@@ -313,15 +313,17 @@ static void count_pushed(struct live_body *b, uint64_t n)
 		b->pushed_ms = clock_ms();
 }
 
-static enum push_result push_from(struct live_body *b, uint64_t offset, uint64_t end)
+static enum push_result push_from(
+	struct live_body *b, uint64_t version, uint64_t offset, uint64_t end)
 {
 	struct request *rq = b->rq;
+	struct push_source from = {&rq->server->recent, rq->live->fd, version};
 	uint64_t before = offset;
 	enum push_result result;
 
 	flush(b);
-	result = push_bytes(
-		&b->push, rq->client->socket, rq->live->fd, &offset, end, !rq->close_delimited);
+	result =
+		push_bytes(&b->push, rq->client->socket, &from, &offset, end, !rq->close_delimited);
 	count_pushed(b, offset - before);
 	if (result == PUSH_GONE)
 		rq->outcome = OUTCOME_GONE;
@@ -387,7 +389,7 @@ static ssize_t body_read(void *cls, uint64_t pos, char *buf, size_t max)
 			return cut(b, OUTCOME_ABORTED, buf);
 		end = view.edge < b->end ? view.edge : b->end;
 		if (goes_past_library(b, offset, end)) {
-			enum push_result result = push_from(b, offset, end);
+			enum push_result result = push_from(b, view.version, offset, end);
 
 			if (result == PUSH_SHORT)
 				return cut(b, OUTCOME_ABORTED, buf);

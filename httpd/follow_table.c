@@ -154,6 +154,7 @@ static struct live *live_publish(struct follow *f, struct live *live, const stru
 	if (other)
 		return other;
 	live->refs = 1;
+	live->view.version = (uint64_t)++f->serial << 32;
 	live->listed = true;
 	f->live_count++;
 	list_add_tail(&f->lives, &live->entry);

@@ -93,9 +93,9 @@ void live_ask(struct live *live)
 	if (view.state != STATE_GROWING || live->directory)
 		return;
 	view_ask(live->fd, &view);
+	view.version++;
 	SCOPED_LOCK(&live->lock);
 	live->view = view;
-	live->asked++;
 }
 
 void live_reopen(struct live *live)
@@ -106,22 +106,15 @@ void live_reopen(struct live *live)
 		(void)dup3(fd, live->fd, O_CLOEXEC); /* only slower without */
 }
 
-/* The edge of a file that still grows, or 0. */
-static uint64_t tail_end(struct live *live, unsigned *ret_asked)
-{
-	SCOPED_LOCK(&live->lock);
-	*ret_asked = live->asked;
-	return live->view.state == STATE_GROWING ? live->view.edge : 0;
-}
-
-/* Every write makes the follow thread ask, so what was read before does not outlive it. */
 static bool tail_fill_locked(struct live *live, uint64_t offset)
 {
-	unsigned asked;
-	uint64_t end = tail_end(live, &asked);
+	struct live_view view;
+	uint64_t end;
 	ssize_t n;
 
-	if (asked == live->tail_asked && offset >= live->tail_at &&
+	live_view(live, &view);
+	end = view.state == STATE_GROWING ? view.edge : 0;
+	if (view.version == live->tail_version && offset >= live->tail_at &&
 		offset < live->tail_at + live->tail_len)
 		return true;
 	live->tail_len = 0;
@@ -134,7 +127,7 @@ static bool tail_fill_locked(struct live *live, uint64_t offset)
 		return false;
 	live->tail_at = offset;
 	live->tail_len = (size_t)n;
-	live->tail_asked = asked;
+	live->tail_version = view.version;
 	return true;
 }
 

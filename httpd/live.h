@@ -29,6 +29,9 @@ struct live_view {
 	bool truncated; /* it became shorter: what was sent before is no longer true */
 	bool asked;     /* the mount; cuts counts from there */
 	uint64_t cuts;  /* see struct progress */
+	/* Another one each time the mount was asked, and of each live: what was read before a
+	 * write does not outlive it, since every write makes the follow thread ask. */
+	uint64_t version;
 };
 
 struct live {
@@ -44,13 +47,12 @@ struct live {
 	pthread_mutex_t lock;
 	struct live_view view; /* lock */
 	struct list waiters;   /* of struct waiter, lock */
-	unsigned asked;        /* how often the mount was; lock */
 
 	pthread_mutex_t tail_lock; /* the last bytes, read once for all who are near the edge */
 	char *tail;
 	uint64_t tail_at;
 	size_t tail_len;
-	unsigned tail_asked; /* it holds for this asked */
+	uint64_t tail_version; /* it holds for this one */
 };
 
 /* Takes fd over; NULL when out of memory. */

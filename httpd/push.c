@@ -5,10 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#define PIECE 262144
-#define TURN  4 /* pieces before others have theirs */
+#define TURN 4 /* pieces before others have theirs */
 
 static void begin_piece(struct push *p, size_t size, bool chunked)
 {
@@ -61,26 +59,34 @@ enum push_result push_data(
 	return push_pending(p, socket, data, offset);
 }
 
-static enum push_result push_piece(struct push *p, int socket, int file, uint64_t *offset)
+static enum push_result push_piece(
+	struct push *p, int socket, const struct push_source *from, uint64_t *offset)
 {
-	static _Thread_local char data[PIECE];
-	ssize_t n = p->data_left ? pread(file, data, p->data_left, (off_t)*offset) : 0;
+	struct recent_piece *piece = NULL;
+	const char *data = "";
+	enum push_result result = PUSH_SHORT;
 
-	return n == (ssize_t)p->data_left ? push_pending(p, socket, data, offset) : PUSH_SHORT;
+	if (p->data_left)
+		data = recent_read(
+			from->recent, from->file, from->version, *offset, p->data_left, &piece);
+	if (data)
+		result = push_pending(p, socket, data, offset);
+	recent_done(piece);
+	return result;
 }
 
-enum push_result push_bytes(
-	struct push *p, int socket, int file, uint64_t *offset, uint64_t end, bool chunked)
+enum push_result push_bytes(struct push *p, int socket, const struct push_source *from,
+	uint64_t *offset, uint64_t end, bool chunked)
 {
 	for (int i = 0; i < TURN; i++) {
+		uint64_t left = end - *offset, most = RECENT_SIZE - *offset % RECENT_SIZE;
 		enum push_result result;
 
-		if (!push_is_pending(p) && *offset == end)
+		if (!push_is_pending(p) && !left)
 			return PUSH_DONE;
 		if (!push_is_pending(p))
-			begin_piece(p, end - *offset < PIECE ? (size_t)(end - *offset) : PIECE,
-				chunked);
-		result = push_piece(p, socket, file, offset);
+			begin_piece(p, (size_t)(left < most ? left : most), chunked);
+		result = push_piece(p, socket, from, offset);
 		if (result != PUSH_DONE)
 			return result;
 	}

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "httpd/recent.h"
+
 struct push {
 	char frame[16];                         /* what stands before the data of a chunk */
 	size_t frame_left, data_left, end_left; /* of the piece that is on its way */
@@ -30,9 +32,15 @@ static inline bool push_is_pending(const struct push *p)
 	return p->frame_left || p->data_left || p->end_left;
 }
 
+struct push_source {
+	struct recent *recent;
+	int file;
+	uint64_t version; /* of struct live_view */
+};
+
 /* From *offset, which moves on, to end. */
-enum push_result push_bytes(
-	struct push *p, int socket, int file, uint64_t *offset, uint64_t end, bool chunked);
+enum push_result push_bytes(struct push *p, int socket, const struct push_source *from,
+	uint64_t *offset, uint64_t end, bool chunked);
 
 /* Nothing is pending; these size bytes, at *offset, are the next. */
 enum push_result push_data(

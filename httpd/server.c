@@ -127,6 +127,7 @@ int server_open(struct server *s, const struct options *o)
 	pthread_rwlock_init(&s->auth_lock, NULL);
 	clients_init(&s->clients);
 	uploads_init(&s->uploads);
+	recent_init(&s->recent);
 	s->mime = mime_new(o->mime_types);
 	r = s->mime ? open_root(s) : -ENOMEM;
 	if (!r)
@@ -152,6 +153,7 @@ void server_close(struct server *s)
 	cleanup_close(&s->root);
 	clients_destroy(&s->clients);
 	uploads_destroy(&s->uploads);
+	recent_destroy(&s->recent);
 	pthread_rwlock_destroy(&s->auth_lock);
 	tls_free();
 }

@@ -20,6 +20,7 @@
 #include "httpd/metrics.h"
 #include "httpd/mime.h"
 #include "httpd/options.h"
+#include "httpd/recent.h"
 #include "httpd/upload.h"
 
 struct server {
@@ -34,6 +35,7 @@ struct server {
 	struct follow *follow;
 	struct uploads uploads;
 	struct clients clients;
+	struct recent recent;
 	struct accesslog log;
 	struct metrics metrics;
 	pthread_rwlock_t auth_lock;

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import threading
 
 import pytest
@@ -34,6 +35,15 @@ def follow(web, count, target="/f.txt", begin=100, **kwargs):
     return responses
 
 
+def slow(web, **kwargs):
+    """One whose kernel takes little on its behalf."""
+    client = web.connect()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    response = client.request("/f.txt", **kwargs)
+    assert response.exactly(100) == pattern(100)
+    return response
+
+
 def logged(web, count):
     """The access log once it has so many lines."""
     procs.wait_until(lambda: web.access().count("\n") >= count, f"{count} log lines")
@@ -48,7 +58,7 @@ def test_records_reach_all_followers(growing, version):
     responses = follow(web, 20, version=version)
     web.wait_held(20)
     data = pattern(300_000, seed=2)
-    for record in pieces(data, 3, 30_000):
+    for record in pieces(data, 3, 20_000):
         writer.write(record)
         for response in responses:
             assert response.exactly(len(record)) == record
@@ -63,24 +73,24 @@ def test_records_reach_all_followers(growing, version):
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 def test_who_does_not_read_delays_nobody_and_misses_nothing(growing, version):
     mount, web, writer = growing
-    slow, *others = follow(web, 4, version=version)
+    late, others = slow(web, version=version), follow(web, 3, version=version)
     web.wait_held(4)
-    data = pattern(16 << 20, seed=2)
-    for at in range(0, len(data), 60_000):
-        record = data[at:at + 60_000]
+    data = pattern(8 << 20, seed=2)
+    for at in range(0, len(data), 12_000):
+        record = data[at:at + 12_000]
         writer.write(record)
         for response in others:
             assert response.exactly(len(record)) == record
     web.wait_held(3)  # the fourth waits for its client
-    got = slow.at_least(1 << 20)
-    got += slow.at_least(len(data) - len(got))
+    got = late.at_least(1 << 20)
+    got += late.at_least(len(data) - len(got))
     assert got == data
     web.wait_held(4)
     writer.write(b"more")
-    for response in (slow, *others):
+    for response in (late, *others):
         assert response.exactly(4) == b"more"
     writer.close()
-    for response in (slow, *others):
+    for response in (late, *others):
         assert response.rest() == b""
 
 
@@ -88,13 +98,13 @@ def test_who_does_not_read_at_the_edge_is_let_go(serve, mount):
     web = serve(mount.mnt, "--idle-timeout=1", identity=mount.identity())
     writer = mount.writer("f.txt")
     writer.write(pattern(100))
-    stalled, reading = follow(web, 2)
+    stalled, (reading,) = slow(web), follow(web, 1)
     web.wait_held(2)
-    for _ in range(400):  # more than sockets hold
-        writer.write(bytes(50_000))
-        reading.exactly(50_000)
+    for _ in range(700):  # more than sockets hold
+        writer.write(bytes(12_000))
+        reading.exactly(12_000)
     (line,) = logged(web, 1)
-    assert line["outcome"] == "timeout" and line["bytes"] < 400 * 50_000
+    assert line["outcome"] == "timeout" and line["bytes"] < 700 * 12_000
     stalled.cut()
     writer.write(b"more")
     assert reading.exactly(4) == b"more"
@@ -126,6 +136,42 @@ def test_clients_that_leave_while_they_are_sent_to(growing, how):
     assert sorted(line["outcome"] for line in lines) == ["client gone"] * 50 + ["ok"] * 10
     assert all(line["bytes"] == sent for line in lines if line["outcome"] == "ok")
     web.wait_metric("followed_files", 0)
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_a_writer_at_full_speed_reaches_all(growing, version):
+    """What was read for one is sent to others, at other places of the file, too."""
+    mount, web, writer = growing
+    data = os.urandom(12 << 20)
+    bodies = []
+    threads = [threading.Thread(target=lambda r: bodies.append(r.rest()), args=(r,))
+               for r in follow(web, 6, version=version)]
+    for thread in threads:
+        thread.start()
+    for record in pieces(data, 5, 2 << 20):
+        writer.write(record)
+    writer.close()
+    for thread in threads:
+        thread.join()
+    assert len(bodies) == 6 and all(body == data for body in bodies)
+
+
+def test_bytes_that_were_changed_are_read_again(growing):
+    """As a muxer does that mends its header: who comes later gets the file as it is then."""
+    mount, web, writer = growing
+    writer.write(b"a" * (1 << 20))
+    first = web.request("/f.txt")
+    assert first.exactly(100 + (1 << 20)) == pattern(100) + b"a" * (1 << 20)
+    web.wait_held(1)
+    writer.pwrite(b"b" * 600_000, 200_000)
+    writer.call(os.lseek, 0, os.SEEK_END)
+    writer.write(b"end")
+    assert first.exactly(3) == b"end"
+    second = web.request("/f.txt")
+    assert second.exactly(100 + (1 << 20) + 3) == pattern(100) + \
+        b"a" * 199_900 + b"b" * 600_000 + b"a" * ((1 << 20) - 799_900) + b"end"
+    writer.close()
+    assert first.rest() == b"" and second.rest() == b""
 
 
 def test_requests_behind_a_followed_file_are_answered(growing):
