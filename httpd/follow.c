@@ -10,15 +10,16 @@
  * the lock and resume them afterwards; once resumed, it does not touch them again.
  *
  * Who follows at the live edge is not even resumed (follow_wake.c): the follow thread reads what
- * came, once for all, and gives it to each waiter's take(), which sends it. From being listed to
- * being resumed a waiter and what its take() touches belong to the follow thread, handed over with
- * the live's lock and back with libmicrohttpd's own: it leaves the socket of a suspended connection
- * alone and cannot close it. The view is changed by the follow thread only, so it stays true while
- * no lock is held: those who are given to wait on a private list meanwhile, neither lock nor worker
- * waits for a send, and back on the list at the edge they are as they were. Whatever is unusual
- * (the end, a cut, a client that left or takes no more, many bytes at once, a short read) resumes,
- * and the reader decides. So does the end of a turn: other files wait no longer for a crowd, and
- * what is more than one processor can send is shared with the workers.
+ * came, once for all, and gives it to each waiter's take(), which sends it; of a crowd, its helpers
+ * give too, and it waits for them. From being listed to being resumed a waiter and what its take()
+ * touches belong to the follow thread, handed over with the live's lock, to a helper and back with
+ * the lock of struct giving, and at last with libmicrohttpd's own: that leaves the socket of a
+ * suspended connection alone and cannot close it. The view is changed by the follow thread only, so
+ * it stays true while no lock is held: those who are given to wait on a private list meanwhile,
+ * neither lock nor worker waits for a send, and back on the list at the edge they are as they were.
+ * Whatever is unusual (the end, a cut, a client that left or takes no more, many bytes at once, a
+ * short read) resumes, and the reader decides. So does the end of a turn: other files wait no
+ * longer for a crowd, whose rest the workers serve.
  *
  * Ends come by poll; once a second every live is asked outright, so that a filesystem which
  * does not poll, a lost event or an overflowing queue costs a second and not the truth.
@@ -376,6 +377,7 @@ static void follow_close(struct follow *f)
 	cleanup_close(&f->epoll);
 	cleanup_close(&f->inotify);
 	cleanup_close(&f->wake);
+	giving_end(&f->giving);
 	if (f->timer)
 		live_free(f->timer);
 	pthread_mutex_destroy(&f->table_lock);
@@ -383,7 +385,7 @@ static void follow_close(struct follow *f)
 	free(f);
 }
 
-int follow_new(struct follow **ret)
+int follow_new(unsigned threads, struct follow **ret)
 {
 	struct follow *f = calloc(1, sizeof(*f));
 	int r;
@@ -393,6 +395,7 @@ int follow_new(struct follow **ret)
 	f->epoll = f->inotify = f->wake = -1;
 	list_init(&f->lives);
 	pthread_mutex_init(&f->table_lock, NULL);
+	giving_init(&f->giving, threads - 1);
 	r = follow_open(f);
 	if (!r)
 		r = -pthread_create(&f->thread, NULL, follow_run, f);

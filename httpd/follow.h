@@ -8,7 +8,8 @@
  * worker thread. follow_hold() may be called from the access handler or a content reader only,
  * as MHD_suspend_connection() demands. Whoever is held is on its live's list; only the follow
  * thread takes it off, and the connection runs again right after.
- * Locks: table_lock, then struct live's lock, then libmicrohttpd's own; see live.h.
+ * Locks: table_lock, then struct live's lock, then libmicrohttpd's own; see live.h. That of struct
+ * giving alone.
  */
 #ifndef HTTPD_FOLLOW_H
 #define HTTPD_FOLLOW_H
@@ -33,8 +34,8 @@ struct peer {
 	atomic_bool gone;      /* it sends no more, or the server stops */
 };
 
-/* Sends what came at the offset of a request that is held. In the follow thread; must not block.
- * False when not all is sent: the request runs again. */
+/* Sends what came at the offset of a request that is held. In the follow thread or, while that
+ * waits, a helper of it; must not block. False when not all is sent: the request runs again. */
 typedef bool follow_take(void *cls, const char *data, size_t size);
 
 struct waiter {
@@ -48,8 +49,9 @@ struct waiter {
 	void *take_cls;
 };
 
-/* Negative errno when the thread or its descriptors cannot be made. */
-int follow_new(struct follow **ret);
+/* With so many threads new bytes are sent to a crowd. Negative errno when the thread or its
+ * descriptors cannot be made. */
+int follow_new(unsigned threads, struct follow **ret);
 /* Wakes everybody as if their clients had left, now and from now on. Returns at once. */
 void follow_stop(struct follow *f);
 /* After the last request. */

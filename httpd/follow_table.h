@@ -26,6 +26,22 @@ struct slot {
 	void *what; /* struct live or struct peer */
 };
 
+#define GIVEN       16384 /* what is given in one piece; who is farther behind is resumed */
+#define HELPERS_MAX 7
+
+/* One growth on its way to many, by the follow thread and its helpers. */
+struct giving {
+	pthread_t helper[HELPERS_MAX];
+	unsigned helpers;
+	pthread_mutex_t lock; /* of what follows; none is taken with it */
+	pthread_cond_t begun, done;
+	struct list takers, kept, refused; /* of struct waiter: still to serve, and served */
+	unsigned busy;                     /* being served */
+	bool ending;
+	uint64_t from, edge; /* these two and data do not change while anybody is served */
+	char data[GIVEN];
+};
+
 struct follow {
 	int epoll, inotify, wake;
 	pthread_t thread;
@@ -33,6 +49,7 @@ struct follow {
 	atomic_uint held, delayed;             /* requests on a live's list, and on the timer's */
 	atomic_uint_fast64_t next_deadline_ms; /* 0: none */
 	unsigned gives_left;                   /* in this turn; the follow thread's */
+	struct giving giving;
 
 	pthread_mutex_t table_lock;
 	struct list lives;   /* those that may still change, table_lock */

@@ -5,7 +5,7 @@
 
 #include "httpd/clock.h"
 
-#define GIVEN 16384 /* what is given in one piece; who is farther behind is resumed */
+#define CROWD 32 /* worth waking others for */
 
 atomic_uint *follow_counter(struct follow *f, const struct live *live)
 {
@@ -18,6 +18,7 @@ static void waiters_resume(struct follow *f, const struct live *live, struct lis
 		struct waiter *w = list_entry(it, struct waiter, entry);
 
 		list_del(it);
+		w->live = NULL;
 		atomic_fetch_sub(follow_counter(f, live), 1);
 		MHD_resume_connection(w->connection); /* w may be gone from here on */
 	}
@@ -44,13 +45,13 @@ bool waiter_is_due(const struct waiter *w, const struct live_view *view, uint64_
 /* One that is due for growth alone, and near. */
 static bool waiter_takes(const struct waiter *w, const struct live_view *view)
 {
-	return w->take && view->state == STATE_GROWING && !view->truncated &&
-	       !atomic_load(&w->peer->gone) && view->edge - w->offset <= GIVEN;
+	return w->take && view->edge > w->offset && view->state == STATE_GROWING &&
+	       !view->truncated && !atomic_load(&w->peer->gone) && view->edge - w->offset <= GIVEN;
 }
 
 /* Those due leave the list: for woken, or for takers. Returns the next deadline of the rest. */
-static uint64_t collect_due_locked(
-	struct live *live, bool everybody, struct list *woken, struct list *takers)
+static uint64_t collect_due_locked(struct follow *f, struct live *live, bool everybody,
+	struct list *woken, struct list *takers)
 {
 	uint64_t now = clock_ms(), next = 0;
 
@@ -58,12 +59,12 @@ static uint64_t collect_due_locked(
 		struct waiter *w = list_entry(it, struct waiter, entry);
 
 		if (everybody || waiter_is_due(w, &live->view, now)) {
-			bool takes = !everybody && waiter_takes(w, &live->view);
+			bool takes = !everybody && f->gives_left && waiter_takes(w, &live->view);
 
 			if (everybody)
 				atomic_store(&w->peer->gone, true);
-			if (!takes)
-				w->live = NULL;
+			if (takes)
+				f->gives_left--;
 			list_del(it);
 			list_add_tail(takes ? takers : woken, it);
 		} else if (w->deadline_ms && (!next || w->deadline_ms < next)) {
@@ -72,6 +73,8 @@ static uint64_t collect_due_locked(
 	}
 	return next;
 }
+
+/* -- giving --------------------------------------------------------------------------------- */
 
 /* A crowd does not fit into the processor's cache: what the next one needs is fetched while this
  * one is served. */
@@ -87,57 +90,117 @@ static void prefetch_next(const struct list *it, const struct list *end)
 		__builtin_prefetch(it->next->next);
 }
 
-/* Those who did not take it, or came too late, move from takers to woken. */
-static void growth_give(
-	struct follow *f, struct live *live, uint64_t edge, struct list *takers, struct list *woken)
+/* The lock is let go of meanwhile. */
+static void give_one_locked(struct giving *g)
 {
-	char data[GIVEN];
-	uint64_t from = edge; /* data begins there */
+	struct list *it = g->takers.next;
+	struct waiter *w = list_entry(it, struct waiter, entry);
+	bool taken;
 
-	list_for_each_safe (it, takers) {
-		struct waiter *w = list_entry(it, struct waiter, entry);
-		size_t size = (size_t)(edge - w->offset);
+	prefetch_next(it, &g->takers);
+	list_del(it);
+	g->busy++;
+	pthread_mutex_unlock(&g->lock);
+	taken = w->offset == g->from && w->take(w->take_cls, g->data, (size_t)(g->edge - g->from));
+	if (taken)
+		w->offset = g->edge;
+	pthread_mutex_lock(&g->lock);
+	g->busy--;
+	list_add_tail(taken ? &g->kept : &g->refused, it);
+}
 
-		if (f->gives_left) {
-			f->gives_left--;
-			prefetch_next(it, takers);
-			if (from != w->offset)
-				from = pread(live->fd, data, size, (off_t)w->offset) ==
-						       (ssize_t)size
-					       ? w->offset
-					       : edge;
-			if (from == w->offset && w->take(w->take_cls, data, size)) {
-				w->offset = edge;
-				continue;
-			}
+static void *helper_run(void *data)
+{
+	struct giving *g = data;
+
+	pthread_mutex_lock(&g->lock);
+	while (!g->ending) {
+		if (list_is_empty(&g->takers)) {
+			pthread_cond_wait(&g->begun, &g->lock);
+			continue;
 		}
-		w->live = NULL;
-		list_del(it);
-		list_add_tail(woken, it);
+		give_one_locked(g);
+		if (!g->busy)
+			pthread_cond_signal(&g->done);
 	}
+	pthread_mutex_unlock(&g->lock);
+	return NULL;
+}
+
+void giving_init(struct giving *g, unsigned helpers)
+{
+	list_init(&g->takers);
+	list_init(&g->kept);
+	list_init(&g->refused);
+	pthread_mutex_init(&g->lock, NULL);
+	pthread_cond_init(&g->begun, NULL);
+	pthread_cond_init(&g->done, NULL);
+	while (g->helpers < helpers && g->helpers < HELPERS_MAX &&
+		!pthread_create(&g->helper[g->helpers], NULL, helper_run, g))
+		g->helpers++;
+}
+
+void giving_end(struct giving *g)
+{
+	pthread_mutex_lock(&g->lock);
+	g->ending = true;
+	pthread_cond_broadcast(&g->begun);
+	pthread_mutex_unlock(&g->lock);
+	while (g->helpers)
+		(void)pthread_join(g->helper[--g->helpers], NULL); /* it was created */
+	pthread_mutex_destroy(&g->lock);
+	pthread_cond_destroy(&g->begun);
+	pthread_cond_destroy(&g->done);
+}
+
+static void lists_join(struct list *to, struct list *from)
+{
+	list_for_each_safe (it, from) {
+		list_del(it);
+		list_add_tail(to, it);
+	}
+}
+
+/* Those who took what came are kept, the others refused. */
+static void growth_give(
+	struct giving *g, struct live *live, uint64_t edge, struct list *takers, unsigned count)
+{
+	uint64_t from = list_entry(takers->next, struct waiter, entry)->offset;
+	size_t size = (size_t)(edge - from);
+	bool is_read = pread(live->fd, g->data, size, (off_t)from) == (ssize_t)size;
+
+	pthread_mutex_lock(&g->lock);
+	g->from = from;
+	g->edge = edge;
+	lists_join(is_read ? &g->takers : &g->refused, takers);
+	if (count >= CROWD)
+		pthread_cond_broadcast(&g->begun);
+	while (!list_is_empty(&g->takers))
+		give_one_locked(g);
+	while (g->busy)
+		pthread_cond_wait(&g->done, &g->lock);
+	pthread_mutex_unlock(&g->lock);
 }
 
 uint64_t live_wake(struct follow *f, struct live *live, bool everybody)
 {
 	struct list woken, takers;
+	unsigned left = f->gives_left;
 	uint64_t next, edge;
 
 	list_init(&woken);
 	list_init(&takers);
 	pthread_mutex_lock(&live->lock);
 	edge = live->view.edge;
-	next = collect_due_locked(live, everybody, &woken, &takers);
+	next = collect_due_locked(f, live, everybody, &woken, &takers);
 	pthread_mutex_unlock(&live->lock);
 	waiters_resume(f, live, &woken);
 	if (list_is_empty(&takers))
 		return next;
-	growth_give(f, live, edge, &takers, &woken);
-	waiters_resume(f, live, &woken);
+	growth_give(&f->giving, live, edge, &takers, left - f->gives_left);
+	waiters_resume(f, live, &f->giving.refused);
 	pthread_mutex_lock(&live->lock);
-	list_for_each_safe (it, &takers) {
-		list_del(it);
-		list_add_tail(&live->waiters, it);
-	}
+	lists_join(&live->waiters, &f->giving.kept);
 	pthread_mutex_unlock(&live->lock);
 	return next;
 }

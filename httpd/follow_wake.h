@@ -15,6 +15,10 @@ bool waiter_is_due(const struct waiter *w, const struct live_view *view, uint64_
 /* One that is held: nobody else takes it off, and its request keeps its live. */
 void waiter_wake(struct follow *f, struct waiter *w);
 
+/* Fewer helpers when there are no more threads to be had. */
+void giving_init(struct giving *g, unsigned helpers);
+void giving_end(struct giving *g);
+
 /* Serves the waiters of live that have something to do; returns the next deadline of the rest. */
 uint64_t live_wake(struct follow *f, struct live *live, bool everybody);
 

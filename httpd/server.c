@@ -245,7 +245,7 @@ static int start_listener(struct server *s, unsigned i)
 
 int server_start(struct server *s)
 {
-	int r = follow_new(&s->follow);
+	int r = follow_new((unsigned)s->options->threads, &s->follow);
 
 	if (r < 0) {
 		log_error("cannot start the thread that follows files: %s", strerror(-r));
