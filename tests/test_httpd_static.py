@@ -338,7 +338,7 @@ def test_view_pages(web, site):
      b"0\r\n\r\n", 400),
     (b"GET /a.txt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
     (b"GET /a.txt HTTP/3.0\r\nHost: x\r\n\r\n", 505),
-    (b"\r\n\r\nGET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+    (b"\r\nGET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n", 200),
     (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 204),
 ])
 def test_raw_request(web, raw, status):
