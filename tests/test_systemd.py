@@ -23,7 +23,7 @@ def installed(base):
     """Where "meson install" put everything: (DESTDIR, folder of the units)."""
     need("meson")
     folder = tempfile.mkdtemp(dir=base, prefix="installed-")
-    run(["meson", "install", "-C", mounts.BUILD, "--no-rebuild", "--quiet", "--destdir", folder],
+    run(["meson", "install", "-C", mounts.MESON_BUILD, "--no-rebuild", "--quiet", "--destdir", folder],
         timeout=procs.seconds(60))
     units = run(["find", folder, "-name", "rwwfs@.service", "-printf", "%h"]).decode()
     assert units, "no units were installed"
@@ -136,7 +136,7 @@ def test_units_under_systemd(base):
     with open(check, "w", encoding="utf-8") as f:
         f.write(CHECK)
     boot = subprocess.Popen(["unshare", "--mount", os.path.join(HERE, "harness", "boot"), folder,
-                             mounts.BUILD, check], start_new_session=True,
+                             mounts.MESON_BUILD, check], start_new_session=True,
                             stderr=subprocess.PIPE, text=True)
     try:
         _, errors = boot.communicate(timeout=procs.seconds(60))

@@ -18,6 +18,7 @@ NOBODY = 65534  # has a passwd entry, which fusermount3 asks for
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("RWW_BUILD") or os.path.join(REPO, "build"))
+MESON_BUILD = os.environ.get("RWW_MESON") or BUILD  # see tests/run
 BINARY = os.path.join(BUILD, "fs", "rwwfs")
 
 READY = re.compile(r"^rwwfs: ready: (?P<store>.+) on (?P<mnt>.+): passthrough "
