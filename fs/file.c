@@ -204,15 +204,15 @@ void file_remove_handle(struct fs *fs, struct handle *h)
 void file_note_told(struct fs *fs, struct inode *i, const struct statx *stx)
 {
 	SCOPED_LOCK(&fs->files_lock);
-	if (i->file && stx->stx_size)
-		i->file->size_told = true;
+	if (stx->stx_size)
+		i->size_told = true;
 }
 
 /* Under the io lock: readers that went further must not take up what comes next. */
 void file_cut(struct fs *fs, struct file *f, uint64_t offset)
 {
 	SCOPED_LOCK(&fs->files_lock);
-	f->size_told &= offset > 0;
+	f->inode->size_told &= offset > 0;
 	list_for_each (it, &f->handles) {
 		struct handle *h = list_entry(it, struct handle, on_file);
 

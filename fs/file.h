@@ -57,8 +57,6 @@ struct file {
 	uint64_t cuts;               /* how often bytes before it were taken away */
 	bool end_cached;             /* invalidate.c */
 	uint64_t hidden_from;        /* invalidate.c; RULE_NONE, or the size to show meanwhile */
-	bool size_told;              /* the kernel knows that it is not empty (open.c) */
-	pid_t sent_back;             /* who was last sent to look the name up for that */
 	struct ranges unwritten;
 	bool preallocated; /* fallocate was used: the store's word on data is not enough */
 	struct list handles;

@@ -37,6 +37,8 @@ struct inode {
 	int fd;                /* table lock; O_PATH: a cached directory, or pinned (see unlink) */
 	mode_t type;           /* S_IFMT bits */
 	bool end_known;        /* files lock; the store was asked whether it is aborted */
+	bool size_told;        /* files lock; the kernel knows that it is not empty (open.c) */
+	pid_t sent_back;       /* files lock; who was last sent to look the name up for that */
 	bool stale;            /* table lock; its number may stand for another file by now */
 };
 

@@ -89,9 +89,9 @@ static enum decision decide_follower(
 		return OPEN_NOW; /* its reads will say so */
 	pthread_mutex_lock(&fs->files_lock);
 	empty = st.st_size == 0 || f->hidden_from == 0;
-	told = f->size_told || f->sent_back == pid;
+	told = f->inode->size_told || f->inode->sent_back == pid;
 	if (!empty && !told)
-		f->sent_back = pid;
+		f->inode->sent_back = pid;
 	pthread_mutex_unlock(&fs->files_lock);
 	if (!empty)
 		return told ? OPEN_NOW : OPEN_LOOK_UP;
