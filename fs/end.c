@@ -325,18 +325,19 @@ bool end_writer_goes(struct fs *fs, struct handle *h)
 }
 
 /*
- * Whether the last closes of f were heard, as they were if the filesystem went by itself. If the
- * connection was aborted before, by force, they were not; then f may have been written to after a
- * close that was heard, such as that of the shell that redirected.
+ * Whether the last close of h was heard, as it was if the filesystem went by itself. If the
+ * connection was aborted before, by force, it was not; then the file may have been written to after
+ * a close that was heard, such as that of the shell that redirected.
  */
-static bool was_judged(const struct fs *fs, const struct file *f)
+static bool was_judged(const struct fs *fs, const struct handle *h)
 {
+	const struct timespec *then = &h->file->judged;
 	struct stat st;
 
 	if (fs->opt.abort_on == ABORT_ON_NEVER)
 		return true;
-	return fstat(file_fd(f), &st) == 0 && st.st_mtim.tv_sec == f->judged.tv_sec &&
-	       st.st_mtim.tv_nsec == f->judged.tv_nsec;
+	return h->judged && fstat(file_fd(h->file), &st) == 0 &&
+	       st.st_mtim.tv_sec == then->tv_sec && st.st_mtim.tv_nsec == then->tv_nsec;
 }
 
 void end_all_closed(struct fs *fs)
@@ -344,14 +345,11 @@ void end_all_closed(struct fs *fs)
 	list_for_each (it, &fs->files) {
 		struct file *f = list_entry(it, struct file, on_all);
 
-		if (!was_judged(fs, f))
-			continue;
 		pthread_mutex_lock(&f->setup);
 		list_for_each (jt, &f->handles) {
 			struct handle *h = list_entry(jt, struct handle, on_file);
 
-			if (h->kind == HANDLE_WRITER &&
-				(h->judged || fs->opt.abort_on == ABORT_ON_NEVER))
+			if (h->kind == HANDLE_WRITER && was_judged(fs, h))
 				(void)end_writer_goes(fs, h); /* nobody waits any more */
 		}
 		pthread_mutex_unlock(&f->setup);

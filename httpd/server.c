@@ -69,8 +69,7 @@ static void reopen_root(struct server *s)
 	if (fd < 0 || fstat(fd, &st) || (s->live_device && !live))
 		return;
 	note_root(s, 0, true);
-	if (dup3(fd, s->root, O_CLOEXEC) < 0)
-		return; /* EBUSY, for a moment: tried again */
+	(void)dup3(fd, s->root, O_CLOEXEC); /* else the next request finds it lost again */
 	note_root(s, st.st_dev, live);
 	if (atomic_exchange(&s->root_lost, false))
 		log_note("%s is back", s->options->root);

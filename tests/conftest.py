@@ -25,6 +25,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 pytest.register_assert_rewrite("harness")
 
 from harness import mount as mounts  # noqa: E402
+from harness.data import pattern
 from harness import procs, sandbox, server  # noqa: E402
 
 
@@ -143,6 +144,19 @@ def serve(request, make_mount):
     """serve(folder, options...) starts rww-httpd; it stops before the mounts do."""
     with server.factory(request) as make:
         yield make
+
+
+@pytest.fixture
+def web(serve, mount):
+    return serve(mount.mnt, identity=mount.identity())
+
+
+@pytest.fixture
+def growing(mount, web):
+    """For tests of the server: a file of 100 bytes that is still being written: (mount, web, writer)."""
+    writer = mount.writer("f.txt")
+    writer.write(pattern(100))
+    return mount, web, writer
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness import browser, procs, server
+from harness import browser, procs
 from harness.tools import need, run
 
 
@@ -15,11 +15,6 @@ def chromium(base):
     driver = browser.start(base)
     yield driver
     driver.quit()
-
-
-@pytest.fixture
-def web(serve, mount):
-    return serve(mount.mnt, identity=mount.identity())
 
 
 @pytest.fixture
@@ -50,14 +45,6 @@ def show(tab, web):
 one_mode = pytest.mark.modes("user")  # where the mode makes no difference to the page
 
 
-def declare(mount, name, size):
-    mount.probe.call(os.setxattr, mount.path(name), "user.rww.size", str(size).encode())
-
-
-def abort(mount, name):
-    mount.probe.call(os.setxattr, mount.path(name), "user.rww.state", b"aborted")
-
-
 def rows(tab):
     """{name: (state, size)} as shown."""
     return {r[0]: tuple(r[1:]) for r in tab.js(
@@ -75,7 +62,7 @@ def wait_rows(tab, **expected):
 @pytest.mark.modes("on", "user")
 def test_sizes_states_and_names_are_live(mount, show):
     log, film, known = (mount.writer(name) for name in ("log.txt", "film.webm", "known.bin"))
-    declare(mount, "known.bin", 4096)
+    mount.declare("known.bin", 4096)
     log.write(b"x" * 100)
     tab = show()
     tab.js("window.sameDocument = true")
@@ -92,7 +79,7 @@ def test_sizes_states_and_names_are_live(mount, show):
     assert tab.js("document.querySelector('progress').position") == 0.25
 
     log.close()
-    abort(mount, "film.webm")
+    mount.abort("film.webm")
     film.close()
     known.write(b"z" * 3072)
     known.close()
@@ -176,7 +163,7 @@ def test_an_aborted_text_is_told_and_whole(mount, show):
     tab.allow("ERR_INCOMPLETE_CHUNKED_ENCODING")
     tab.wait_text("pre", "one\n")
     writer.write(b"two\n")
-    abort(mount, "log.txt")
+    mount.abort("log.txt")
     tab.wait_text(".state", "aborted")
     tab.wait_text("pre", "one\ntwo\n")
     tab.open(tab.driver.current_url)
@@ -330,8 +317,8 @@ def variety(mount):
     mount.probe.call(os.mkdir, mount.path("folder"))
     writers = [mount.writer("broken.txt", os.O_WRONLY | os.O_APPEND), mount.writer("known.bin"),
                mount.writer("log.txt")]
-    abort(mount, "broken.txt")
-    declare(mount, "known.bin", 1000)
+    mount.abort("broken.txt")
+    mount.declare("known.bin", 1000)
     writers[1].write(b"x" * 500)
     writers[2].write(b"line\n")
     return writers

@@ -17,27 +17,6 @@ pytestmark = [pytest.mark.sanitize]
 MAX = (1 << 53) - 1
 
 
-@pytest.fixture
-def web(serve, mount):
-    return serve(mount.mnt, identity=mount.identity())
-
-
-@pytest.fixture
-def growing(mount, web):
-    """A file of 100 bytes that is still being written: (mount, web, writer)."""
-    writer = mount.writer("f.txt")
-    writer.write(pattern(100))
-    return mount, web, writer
-
-
-def declare(mount, name, size):
-    mount.probe.call(os.setxattr, mount.path(name), "user.rww.size", str(size).encode())
-
-
-def abort(mount, name):
-    mount.probe.call(os.setxattr, mount.path(name), "user.rww.state", b"aborted")
-
-
 # -- growing, size not declared
 
 def test_no_range_is_followed_to_the_end(growing):
@@ -109,7 +88,7 @@ def test_an_abort_reaches_who_is_far_behind(growing, version, how):
     assert response.exactly(100) == pattern(100)
     writer.write(data)
     got = response.at_least(1 << 20)
-    abort(mount, "f.txt")
+    mount.abort("f.txt")
     ended, rest = response.cut()
     assert (ended, got + rest == data) == (how, True)
     writer.close()
@@ -210,7 +189,7 @@ def test_several_ranges_of_a_growing_file_are_ignored(growing, declared):
     """RFC 9110 section 14.2 leaves it to the server, and the whole is what does not change."""
     mount, web, writer = growing
     if declared:
-        declare(mount, "f.txt", 104)
+        mount.declare("f.txt", 104)
     response = web.request("/f.txt", Range="bytes=0-9,20-29")
     assert (response.status, response.chunked) == (200, not declared)
     assert response.exactly(100) == pattern(100)
@@ -284,7 +263,7 @@ def test_truncation_below_a_follower_cuts_it(growing):
 
 def test_declared_size_is_the_content_length(growing):
     mount, web, writer = growing
-    declare(mount, "f.txt", 1000)
+    mount.declare("f.txt", 1000)
     response = web.request("/f.txt")
     assert (response.status, response.headers["content-length"]) == (200, "1000")
     assert response.exactly(100) == pattern(100)
@@ -300,7 +279,7 @@ def test_declared_size_is_the_content_length(growing):
     ("bytes=10-9007199254740991", 10, 999), ("bytes=-10", 990, 999)])
 def test_range_of_a_declared_file(growing, value, first, last):
     mount, web, writer = growing
-    declare(mount, "f.txt", 1000)
+    mount.declare("f.txt", 1000)
     response = web.request("/f.txt", Range=value)
     assert response.status == 206
     assert response.headers["content-range"] == f"bytes {first}-{last}/1000"
@@ -311,7 +290,7 @@ def test_range_of_a_declared_file(growing, value, first, last):
 
 def test_range_beyond_a_declared_size(growing):
     mount, web, writer = growing
-    declare(mount, "f.txt", 1000)
+    mount.declare("f.txt", 1000)
     response = web.request("/f.txt", Range="bytes=1000-")
     assert (response.status, response.headers["content-range"]) == (416, "bytes */1000")
     writer.write(pattern(1000)[100:])
@@ -327,7 +306,7 @@ def test_abort_while_followed_cuts_the_connection(growing, version, how):
     assert response.exactly(100) == pattern(100)
     web.wait_held(1)
     writer.write(b"last words")
-    abort(mount, "f.txt")
+    mount.abort("f.txt")
     assert response.cut() == (how, b"last words")
     assert '"outcome":"aborted"' in procs.wait_until(web.access, "the access log")
 
@@ -344,7 +323,7 @@ def test_a_killed_writer_is_an_abort(growing):
 @pytest.mark.parametrize("version, how", [("1.1", "closed"), ("1.0", "reset")])
 def test_an_aborted_file_is_never_cleanly_ended(growing, version, how):
     mount, web, writer = growing
-    abort(mount, "f.txt")
+    mount.abort("f.txt")
     assert web.request("/f.txt", version=version).cut() == (how, pattern(100))
     assert web.request("/f.txt", version=version, Range="bytes=10-").cut() == \
         (how, pattern(100)[10:])
@@ -357,13 +336,13 @@ def test_a_held_range_of_a_file_that_aborts(growing):
     mount, web, writer = growing
     client = web.connect().begin("/f.txt", Range="bytes=200-")
     web.wait_held(1)
-    abort(mount, "f.txt")
+    mount.abort("f.txt")
     assert client.response().status == 500
 
 
 def test_a_declared_file_that_ends_short_is_cut(growing):
     mount, web, writer = growing
-    declare(mount, "f.txt", 1000)
+    mount.declare("f.txt", 1000)
     response = web.request("/f.txt")
     assert response.exactly(100) == pattern(100)
     writer.close()
@@ -387,7 +366,7 @@ def test_following_over_tls(serve, mount, tmp_path, version):
             writer.close()
             assert response.rest() == b""
         else:
-            abort(mount, ending)
+            mount.abort(ending)
             with pytest.raises((server.Cut, OSError)):
                 response.rest()
 

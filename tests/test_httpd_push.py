@@ -14,19 +14,6 @@ from harness.data import pattern, pieces
 pytestmark = [pytest.mark.sanitize, pytest.mark.modes("on", "off")]
 
 
-@pytest.fixture
-def web(serve, mount):
-    return serve(mount.mnt, identity=mount.identity())
-
-
-@pytest.fixture
-def growing(mount, web):
-    """A file of 100 bytes that is still being written: (mount, web, writer)."""
-    writer = mount.writer("f.txt")
-    writer.write(pattern(100))
-    return mount, web, writer
-
-
 def follow(web, count, target="/f.txt", begin=100, **kwargs):
     """So many are held at byte 100."""
     responses = [web.request(target, **kwargs) for _ in range(count)]

@@ -13,27 +13,6 @@ from harness.data import pattern
 pytestmark = [pytest.mark.sanitize, pytest.mark.modes("on", "off")]
 
 
-@pytest.fixture
-def web(serve, mount):
-    return serve(mount.mnt, identity=mount.identity())
-
-
-@pytest.fixture
-def growing(mount, web):
-    """A file of 100 bytes that is still being written: (mount, web, writer)."""
-    writer = mount.writer("f.txt")
-    writer.write(pattern(100))
-    return mount, web, writer
-
-
-def declare(mount, name, size):
-    mount.probe.call(os.setxattr, mount.path(name), "user.rww.size", str(size).encode())
-
-
-def abort(mount, name):
-    mount.probe.call(os.setxattr, mount.path(name), "user.rww.state", b"aborted")
-
-
 def rewrite(web, writer, data):
     """The server is stopped meanwhile: it does not see the file while it is short."""
     web.process.send_signal(signal.SIGSTOP)
@@ -75,7 +54,7 @@ def test_a_file_opened_afresh_under_a_follower_is_not_continued(growing):
 
 def test_a_declared_file_rewritten_under_a_follower_is_not_continued(growing):
     mount, web, writer = growing
-    declare(mount, "f.txt", 5000)
+    mount.declare("f.txt", 5000)
     response = web.request("/f.txt")
     assert response.exactly(100) == pattern(100)
     web.wait_held(1)
@@ -87,7 +66,7 @@ def test_a_declared_file_rewritten_under_a_follower_is_not_continued(growing):
 def test_a_declared_file_that_is_cut_holds_no_worker(growing):
     mount, web, writer = growing
     mount.write_file("other", b"other")
-    declare(mount, "f.txt", 5000)
+    mount.declare("f.txt", 5000)
     response = web.request("/f.txt")
     assert response.exactly(100) == pattern(100)
     web.wait_held(1)
@@ -140,7 +119,7 @@ def test_space_given_back_is_no_truncation(growing):
 @pytest.mark.parametrize("headers", [{}, {"Range": "bytes=10-"}])
 def test_a_declared_size_that_is_overwritten_is_no_end(growing, headers):
     mount, web, writer = growing
-    declare(mount, "f.txt", 200)
+    mount.declare("f.txt", 200)
     response = web.request("/f.txt", **headers)
     first = int(headers.get("Range", "=0-")[:-1].split("=")[1])
     assert response.exactly(100 - first) == pattern(100)[first:]
@@ -153,12 +132,12 @@ def test_a_declared_size_that_is_overwritten_is_no_end(growing, headers):
 
 def test_a_size_declared_anew_is_no_end(growing):
     mount, web, writer = growing
-    declare(mount, "f.txt", 200)
+    mount.declare("f.txt", 200)
     response = web.request("/f.txt")
     assert response.headers["content-length"] == "200"
     assert response.exactly(100) == pattern(100)
     web.wait_held(1)
-    declare(mount, "f.txt", 300)
+    mount.declare("f.txt", 300)
     procs.wait_until(lambda: web.request("/f.txt", "HEAD").headers["content-length"] == "300",
                      "the new size")
     writer.write(b"x" * 150)
@@ -172,7 +151,7 @@ def test_a_size_declared_later_changes_no_answer_that_runs(growing):
     response = web.request("/f.txt")
     assert response.chunked and response.exactly(100) == pattern(100)
     web.wait_held(1)
-    declare(mount, "f.txt", 104)
+    mount.declare("f.txt", 104)
     writer.write(b"more")
     assert response.exactly(4) == b"more"
     writer.close()
@@ -181,7 +160,7 @@ def test_a_size_declared_later_changes_no_answer_that_runs(growing):
 
 def test_declared_and_completed_short_is_no_end(growing):
     mount, web, writer = growing
-    declare(mount, "f.txt", 200)
+    mount.declare("f.txt", 200)
     response = web.request("/f.txt")
     assert response.exactly(100) == pattern(100)
     web.wait_held(1)
@@ -192,8 +171,8 @@ def test_declared_and_completed_short_is_no_end(growing):
 
 def test_declared_and_aborted(growing):
     mount, web, writer = growing
-    declare(mount, "f.txt", 200)
-    abort(mount, "f.txt")
+    mount.declare("f.txt", 200)
+    mount.abort("f.txt")
     response = web.request("/f.txt")
     assert response.headers["content-length"] == "200"
     assert response.cut()[1] == pattern(100)
@@ -257,7 +236,7 @@ def test_the_end_of_an_aborted_file_is_told_however_the_connection_is_kept(
     assert response.chunked == (version == "1.1")
     assert response.exactly(100) == pattern(100)
     web.wait_held(1)
-    abort(mount, "f.txt")
+    mount.abort("f.txt")
     assert response.cut() == ("closed" if version == "1.1" else "reset", b"")
 
 
@@ -347,7 +326,7 @@ def test_nothing_follows_an_answer_that_was_cut(growing):
     response = client.response()
     assert response.exactly(100) == pattern(100)
     web.wait_held(1)
-    abort(mount, "f.txt")
+    mount.abort("f.txt")
     assert response.cut() == ("closed", b"")
     assert client.buffer == b""
 

@@ -274,6 +274,12 @@ class Mount:
     def xattr(self, name, key):
         return self.probe.call(os.getxattr, self.path(name), f"user.rww.{key}").decode()
 
+    def declare(self, name, size):
+        self.probe.call(os.setxattr, self.path(name), "user.rww.size", str(size).encode())
+
+    def abort(self, name):
+        self.probe.call(os.setxattr, self.path(name), "user.rww.state", b"aborted")
+
     def readers_of(self, pid, fd):
         """Held reads of the file behind another process's descriptor; works for unlinked files."""
         return int(self.probe.call(os.getxattr, f"/proc/{pid}/fd/{fd}", "user.rww.readers"))
