@@ -100,6 +100,15 @@ static enum decision decide_follower(
 	return OPEN_WAIT_FIRST_BYTE;
 }
 
+/* Who knows the states and promises of files may read what is there, held by none: O_SYNC has no
+ * other meaning for a reader. */
+static bool asks_for_plain(const struct fuse_file_info *fi)
+{
+	const int both = O_NONBLOCK | O_SYNC;
+
+	return (fi->flags & both) == both;
+}
+
 /* The kind of an O_RDONLY handle, or that it has to wait or come again. */
 static enum decision decide(
 	struct fs *fs, struct file *f, const struct fuse_file_info *fi, enum handle_kind *ret)
@@ -114,6 +123,8 @@ static enum decision decide(
 		*ret = HANDLE_FOLLOWER;
 		return fs->opt.aborted == ABORTED_DENY ? OPEN_DENIED : OPEN_NOW;
 	}
+	if (asks_for_plain(fi))
+		return OPEN_NOW;
 	switch ((enum opt_hold)fs->opt.hold) {
 	case HOLD_NONE:
 		break;

@@ -118,8 +118,9 @@ static int progress(struct fs *fs, struct file *f, char *buf, size_t size)
 	if (declared != RULE_NONE)
 		snprintf(promise, sizeof(promise), "%" PRIu64, declared);
 	return r < 0 ? r
-		     : snprintf(buf, size, "%s %" PRIu64 " %s %" PRIu64, state_name(state), edge,
-			       promise, cuts);
+		     : snprintf(buf, size, "%s %" PRIu64 " %s %" PRIu64 " %jd.%09ld",
+			       state_name(state), edge, promise, cuts, (intmax_t)st.st_ctim.tv_sec,
+			       st.st_ctim.tv_nsec);
 }
 
 /* The text of one attribute; its length, or -ENODATA when the file has none by that name. */

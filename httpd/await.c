@@ -80,7 +80,7 @@ int await_name(struct request *rq)
 		if (r < 0)
 			return r;
 		live_view(rq->live, &view);
-		r = resource_open(rq->server, rq->name, &rq->resource);
+		r = request_open(rq, rq->name, &rq->resource);
 		if (r != -ENOENT || await_is_over(rq))
 			return r;
 		switch (follow_hold(&rq->waiter, rq->live, view.edge, rq->wait_until_ms)) {

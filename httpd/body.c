@@ -17,13 +17,11 @@
 #include "httpd/server.h"
 #include "httpd/text.h"
 
-#define SMALL     32768 /* header and body in one send beat sendfile up to about here */
 #define BLOCK     32768
-#define BIG_BLOCK 262144 /* where each read may ask the daemon of the mount */
-#define FAR       16384  /* so much behind the edge, bytes go past the library */
-#define NO_BLOCK  16     /* chunks are read into the connection's own buffer */
-#define DRAIN_MS  20     /* between looks at the socket before a reset */
-#define DRAIN_MAX 500    /* looks: ten seconds */
+#define FAR       16384 /* so much behind the edge, bytes go past the library */
+#define NO_BLOCK  16    /* chunks are read into the connection's own buffer */
+#define DRAIN_MS  20    /* between looks at the socket before a reset */
+#define DRAIN_MAX 500   /* looks: ten seconds */
 
 /*
  * How a content reader ends its connection. libmicrohttpd 0.9 forgets a connection that a reader
@@ -56,9 +54,13 @@ static bool read_fully(int fd, char *buf, size_t size, uint64_t offset)
 
 static struct MHD_Response *small_body(struct request *rq, uint64_t first, size_t length)
 {
-	autofree char *data = malloc(length ? length : 1);
+	autofree char *data = NULL;
 	struct MHD_Response *r;
 
+	if (rq->resource.data)
+		return MHD_create_response_from_buffer(
+			length, rq->resource.data + first, MHD_RESPMEM_MUST_COPY);
+	data = malloc(length ? length : 1);
 	if (!data || !read_fully(rq->resource.fd, data, length, first))
 		return NULL;
 	if (resource_changed(&rq->resource))
@@ -76,7 +78,7 @@ struct MHD_Response *body_of_file(struct request *rq, uint64_t first, uint64_t l
 	int fd;
 
 	rq->body_bytes = length;
-	if (length <= SMALL && !request_is_head(rq))
+	if (length <= RESOURCE_SMALL && !request_is_head(rq))
 		return small_body(rq, first, (size_t)length);
 	fd = fcntl(rq->resource.fd, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
@@ -430,8 +432,7 @@ struct MHD_Response *body_of_live(struct request *rq, const struct live_view *vi
 		client_set_close_delimited(&rq->server->clients, rq->client, true);
 	atomic_fetch_add(&rq->server->metrics.follows, 1);
 	block = b->has_length || rq->close_delimited ? BLOCK : NO_BLOCK;
-	r = MHD_create_response_from_callback(
-		length, b->declared ? BIG_BLOCK : block, body_read, b, free);
+	r = MHD_create_response_from_callback(length, block, body_read, b, free);
 	if (!r)
 		free(b);
 	return r;

@@ -52,18 +52,14 @@
  * is, and wakes. */
 static void live_settle(struct follow *f, struct live *live)
 {
-	bool was_listed = false;
 	struct live_view view;
 
 	live_view(live, &view);
 	if (view.state != STATE_GROWING || view.truncated) {
 		SCOPED_LOCK(&f->table_lock);
-		was_listed = live->listed;
 		live_unwatch_locked(f, live);
 	}
 	(void)live_wake(f, live, false); /* deadlines are looked at by their own timer */
-	if (was_listed && view.state == STATE_COMPLETE && view.declared)
-		live_reopen(live);
 }
 
 static void live_changed(struct follow *f, struct live *live)

@@ -182,7 +182,7 @@ int follow_live(struct follow *f, int fd, const struct stat *st, struct live **r
 		*ret = live;
 		return 0;
 	}
-	own = root_reopen(fd, directory ? O_PATH | O_DIRECTORY : O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	own = root_reopen(fd, directory ? O_PATH | O_DIRECTORY : ROOT_READ);
 	if (own < 0)
 		return own;
 	live = live_new(own, st->st_dev, st->st_ino, directory);

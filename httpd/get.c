@@ -24,7 +24,7 @@ static int open_or_wait(struct request *rq)
 
 	if (rq->resource.fd >= 0)
 		return 0;
-	r = resource_open(rq->server, rq->name, &rq->resource);
+	r = request_open(rq, rq->name, &rq->resource);
 	if (r != -ENOENT || !await_limit(rq))
 		return r;
 	return await_name(rq);
@@ -46,7 +46,7 @@ static enum MHD_Result file_answer(struct request *rq)
 			return result;
 		request_follow(rq, NULL);
 		resource_close(&rq->resource);
-		r = resource_open(rq->server, rq->name, &rq->resource);
+		r = request_open(rq, rq->name, &rq->resource);
 		if (r < 0)
 			return reply_errno(rq, r);
 	}
@@ -62,7 +62,7 @@ static bool open_index(struct request *rq)
 	if (asprintf(&name, "%s%s%s", rq->name, *rq->name ? "/" : "", rq->server->options->index) <
 		0)
 		return false;
-	if (resource_open(rq->server, name, &index) < 0) {
+	if (request_open(rq, name, &index) < 0) {
 		free(name);
 		return false;
 	}

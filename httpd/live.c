@@ -8,7 +8,6 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
-#include "httpd/root.h"
 
 #define TAIL 32768
 
@@ -96,14 +95,6 @@ void live_ask(struct live *live)
 	view.version++;
 	SCOPED_LOCK(&live->lock);
 	live->view = view;
-}
-
-void live_reopen(struct live *live)
-{
-	autoclose int fd = root_reopen(live->fd, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-
-	if (fd >= 0)
-		(void)dup3(fd, live->fd, O_CLOEXEC); /* only slower without */
 }
 
 static bool tail_fill_locked(struct live *live, uint64_t offset)

@@ -66,10 +66,6 @@ void live_ask(struct live *live);
 /* Asks for *ret alone. Of a live that has ended, only truncated may become news. */
 void live_look(struct live *live, struct live_view *ret);
 
-/* Of a complete file: a handle from before goes on to read through the daemon if a size was
- * declared. The descriptor keeps its number. */
-void live_reopen(struct live *live);
-
 /* As pread(2), of bytes before the edge. */
 ssize_t live_read_at(struct live *live, char *buf, size_t size, uint64_t offset);
 

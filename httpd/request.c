@@ -78,6 +78,11 @@ bool request_is_head(const struct request *rq)
 	return !strcmp(rq->method, "HEAD");
 }
 
+int request_open(const struct request *rq, const char *name, struct resource *ret)
+{
+	return resource_open(rq->server, name, !request_is_head(rq), ret);
+}
+
 bool request_is_http_1_0(const struct request *rq)
 {
 	return !strcmp(rq->version, MHD_HTTP_VERSION_1_0);

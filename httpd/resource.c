@@ -21,7 +21,7 @@ bool resource_may_grow(const struct server *s, int fd, const struct stat *st)
 static int open_flags(mode_t mode)
 {
 	if (S_ISREG(mode))
-		return O_RDONLY | O_NONBLOCK | O_NOCTTY;
+		return ROOT_READ;
 	if (S_ISDIR(mode))
 		return O_RDONLY | O_DIRECTORY;
 	return -EACCES;
@@ -73,20 +73,44 @@ static int open_quick(const struct server *s, const char *name)
 	return root_open(s->root, name, open_flags(st.st_mode), 0);
 }
 
-/* State and attributes of one moment, of a file that may be opened afresh at any. */
-static int ask_state(int fd, struct resource *ret)
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/* NULL when there is too much of it, and when it cannot be read whole: that comes up again. */
+static char *read_data(int fd, size_t size)
+{
+	autofree char *data = size <= RESOURCE_SMALL ? malloc(size + 1) : NULL;
+	ssize_t n = data ? pread(fd, data, size + 1, 0) : -1; /* a longer one is another */
+
+	return n >= 0 && (size_t)n == size ? steal_ptr(&data) : NULL;
+}
+
+/* Data, attributes and state of one moment, of a file that may be opened afresh at any: none of
+ * them has changed when the state comes with the same time as the attributes. What the kernel
+ * knows of it may be old, but then its time is. */
+static int ask_state(int fd, bool with_data, struct resource *ret)
 {
 	struct progress p;
+	bool same;
 
 	for (int i = 0; i < RACES; i++) {
-		int r = state_progress(fd, &p);
+		int r = i == 0 ? 0 : stat_at(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, &ret->st);
 
 		if (r < 0)
 			return r;
-		r = stat_at(fd, "", AT_EMPTY_PATH, &ret->st);
+		ret->data = with_data ? read_data(fd, (size_t)ret->st.st_size) : NULL;
+		r = state_progress(fd, &p);
+		same = (uint64_t)ret->st.st_size == p.edge &&
+		       same_time(&ret->st.st_ctim, &p.changed);
+		if (r < 0 || p.state != STATE_COMPLETE || !same) {
+			free(ret->data);
+			ret->data = NULL;
+		}
 		if (r < 0)
 			return r;
-		if (p.state != STATE_COMPLETE || (uint64_t)ret->st.st_size == p.edge)
+		if (p.state != STATE_COMPLETE || same)
 			break;
 	}
 	if (p.state == STATE_COMPLETE)
@@ -94,11 +118,6 @@ static int ask_state(int fd, struct resource *ret)
 	ret->state = p.state;
 	ret->cuts = p.cuts;
 	return 0;
-}
-
-static bool same_time(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
 /* New bytes can be read a moment before the kernel knows of new times: here the daemon is asked. */
@@ -119,7 +138,7 @@ bool resource_was_cut(const struct resource *r)
 	return resource_changed(r) && (state_progress(r->fd, &p) < 0 || p.cuts != r->cuts);
 }
 
-int resource_open(const struct server *s, const char *name, struct resource *ret)
+int resource_open(const struct server *s, const char *name, bool with_data, struct resource *ret)
 {
 	autoclose int fd = open_quick(s, name);
 	int r;
@@ -129,13 +148,14 @@ int resource_open(const struct server *s, const char *name, struct resource *ret
 	if (fd < 0)
 		return fd;
 	ret->state = STATE_PLAIN;
+	ret->data = NULL;
 	r = stat_at(fd, "", AT_EMPTY_PATH, &ret->st);
 	if (r < 0)
 		return r;
 	if (!S_ISREG(ret->st.st_mode) && !S_ISDIR(ret->st.st_mode))
 		return -EACCES;
 	if (S_ISREG(ret->st.st_mode) && resource_may_grow(s, fd, &ret->st)) {
-		r = ask_state(fd, ret);
+		r = ask_state(fd, with_data, ret);
 		if (r < 0)
 			return r;
 	}
@@ -147,4 +167,6 @@ void resource_close(struct resource *r)
 {
 	cleanup_close(&r->fd);
 	r->fd = -1;
+	cleanup_free(&r->data);
+	r->data = NULL;
 }

@@ -8,8 +8,12 @@
 #ifndef HTTPD_ROOT_H
 #define HTTPD_ROOT_H
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <sys/types.h>
+
+/* Flags to read a file: a mount holds no such reader, whatever the file promises (rwwfs(1)). */
+#define ROOT_READ (O_RDONLY | O_NONBLOCK | O_SYNC | O_NOCTTY)
 
 /* O_CLOEXEC is implied. A descriptor, or negative errno. */
 int root_open(int root, const char *name, int flags, mode_t mode);

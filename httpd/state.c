@@ -55,13 +55,17 @@ static enum state state_of_name(const char *name)
 int state_progress(int fd, struct progress *ret)
 {
 	struct progress p = {0};
-	char buf[96], state[16], size[24];
+	char buf[128], state[16], size[24];
+	intmax_t seconds;
+	long nanoseconds;
 	int r = get(fd, "user.rww.progress", buf, sizeof(buf));
 
 	if (r < 0)
 		return r;
-	if (sscanf(buf, "%15s %" SCNu64 " %23s %" SCNu64, state, &p.edge, size, &p.cuts) != 4)
+	if (sscanf(buf, "%15s %" SCNu64 " %23s %" SCNu64 " %jd.%ld", state, &p.edge, size, &p.cuts,
+		    &seconds, &nanoseconds) != 6)
 		return -EPROTO;
+	p.changed = (struct timespec){seconds, nanoseconds};
 	p.state = state_of_name(state);
 	p.declared = !parse_u64(size, &p.size);
 	*ret = p;

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 enum state {
 	STATE_PLAIN, /* not on an rwwfs mount */
@@ -27,6 +28,7 @@ struct progress {
 	bool declared;
 	uint64_t size; /* when declared */
 	uint64_t cuts; /* another number than before: bytes before the edge were taken away */
+	struct timespec changed; /* ctime */
 };
 
 int state_progress(int fd, struct progress *ret);

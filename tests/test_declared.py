@@ -47,16 +47,22 @@ def test_st_size_is_the_promise(declared):
 
 
 def test_progress_tells_all_at_once(declared):
+    def progress():
+        text, changed = mount.xattr("f", "progress").rsplit(" ", 1)
+        seconds, nanoseconds = map(int, changed.split("."))
+        assert seconds * 10**9 + nanoseconds == os.stat(mount.stored("f")).st_ctime_ns
+        return text
+
     mount, writer = declared
-    assert mount.xattr("f", "progress") == f"growing 1000 {SIZE} 0"
+    assert progress() == f"growing 1000 {SIZE} 0"
     writer.call(os.posix_fallocate, 0, 8000)
     writer.truncate(1000)
-    assert mount.xattr("f", "progress") == f"growing 1000 {SIZE} 0", "nobody had been told of more"
+    assert progress() == f"growing 1000 {SIZE} 0", "nobody had been told of more"
     writer.truncate(400)
     writer.pwrite(DATA[:600], 0)
-    assert mount.xattr("f", "progress") == f"growing 600 {SIZE} 1"
+    assert progress() == f"growing 600 {SIZE} 1"
     writer.pwrite(bytes(SIZE + 1), 0)
-    assert mount.xattr("f", "progress") == f"growing {SIZE + 1} - 1", "the promise was not kept"
+    assert progress() == f"growing {SIZE + 1} - 1", "the promise was not kept"
 
 
 def test_who_was_told_of_bytes_that_are_gone_does_not_wait_for_them(declared):
@@ -69,6 +75,21 @@ def test_who_was_told_of_bytes_that_are_gone_does_not_wait_for_them(declared):
     later = mount.reader("f", os.O_NONBLOCK).begin_pread(1000, 0).wait_held()
     writer.pwrite(DATA[:1000], 0)
     assert later.result() == DATA[:1000]
+
+
+def test_who_asks_for_a_plain_handle_is_not_held(declared):
+    """As rww-httpd reads."""
+    mount, writer = declared
+    reader = mount.reader("f", os.O_NONBLOCK | os.O_SYNC)
+    assert reader.stat().st_size == SIZE
+    for offset in (0, 1000):
+        assert reader.read(SIZE) == DATA[offset:offset + 1000]
+        assert reader.read(SIZE) == b""
+        assert reader.errno(os.pread, 100, SIZE - 10) == 0
+        writer.write(DATA[offset + 1000:offset + 2000])
+    writer.close()
+    mount.wait_state("f", "aborted")
+    assert mount.reader("f", os.O_NONBLOCK | os.O_SYNC).errno(os.pread, 100, 3000) == errno.EIO
 
 
 @pytest.mark.parametrize("flags", [0, os.O_NONBLOCK], ids=["blocking", "nonblocking"])
@@ -160,7 +181,7 @@ def watch_progress(fd):
     """What user.rww.progress says of state and declared size until the file is complete."""
     seen = set()
     while ("complete", "-") not in seen:
-        state, _, declared, _ = os.getxattr(fd, "user.rww.progress").decode().split()
+        state, _, declared, *_ = os.getxattr(fd, "user.rww.progress").decode().split()
         seen.add((state, declared))
     return seen
 

@@ -155,6 +155,13 @@ class TestHoldOpen:
         writer.close()
         pending.result()
 
+    @pytest.mark.options("hold=open", "nonblock=hold")
+    def test_who_asks_for_a_plain_handle_is_not_held(self, growing):
+        mount, _ = growing
+        reader = mount.reader("f", os.O_NONBLOCK | os.O_SYNC)
+        assert reader.read() == b"hello"
+        assert reader.read() == b""
+
     def test_a_signal_interrupts(self, growing):
         mount, _ = growing
         agent = mount.agent()

@@ -340,6 +340,17 @@ def test_a_held_range_of_a_file_that_aborts(growing):
     assert client.response().status == 500
 
 
+@pytest.mark.options("hold=open", "nonblock=hold")
+def test_a_mount_that_makes_others_wait_is_followed(growing):
+    _, web, writer = growing
+    response = web.request("/f.txt")
+    assert response.exactly(100) == pattern(100)
+    writer.write(b"more")
+    assert response.exactly(4) == b"more"
+    writer.close()
+    assert response.rest() == b""
+
+
 def test_a_declared_file_that_ends_short_is_cut(growing):
     mount, web, writer = growing
     mount.declare("f.txt", 1000)
