@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/body.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "httpd/client.h"
+#include "httpd/clock.h"
+#include "httpd/push.h"
+#include "httpd/reader.h"
+#include "httpd/server.h"
+
+#define BLOCK     32768
+#define NO_BLOCK  16    /* chunks are read into the connection's own buffer */
+#define FAR       16384 /* so much behind the edge, bytes go past the library */
+#define DRAIN_MS  20    /* between looks at the socket before a reset */
+#define DRAIN_MAX 500   /* looks: ten seconds */
+
+struct live_body {
+	struct request *rq;
+	uint64_t first, end; /* end: one past the last byte that may be sent */
+	bool has_length, flushed;
+	bool declared;    /* its client was told the size that the writer had declared, */
+	uint64_t promise; /* this one */
+	unsigned drained;
+	struct push push;
+	uint64_t pushed, pushed_ms; /* bytes that the library does not know of, and when */
+};
+
+/* Only a reset tells the end of a close-delimited body from its whole; but a reset also throws
+ * away what the client has not got yet, so that goes out first, if it takes anything at all. */
+static ssize_t cut_by_reset(struct live_body *b, char *buf)
+{
+	struct request *rq = b->rq;
+
+	if (rq->outcome != OUTCOME_TIMEOUT && client_unsent(rq->client->socket) &&
+		b->drained++ < DRAIN_MAX && follow_delay(&rq->waiter, DRAIN_MS) == HOLD_HELD)
+		return 0;
+	client_reset(rq->client->socket);
+	return reader_stop(rq, buf);
+}
+
+static ssize_t cut(struct live_body *b, enum outcome why, char *buf)
+{
+	reader_note_cut(b->rq, why);
+	if (b->rq->close_delimited)
+		return cut_by_reset(b, buf);
+	return reader_stop(b->rq, buf);
+}
+
+/* Neither were bytes taken back, nor is the file longer than its client was told. */
+static bool is_true(const struct live_body *b, const struct live_view *view)
+{
+	if (view->truncated)
+		return false;
+	if (!b->declared)
+		return true;
+	return view->state == STATE_COMPLETE ? view->edge == b->promise
+					     : view->declared && view->size == b->promise;
+}
+
+/* Before a body may end well the mount is asked once more: the follow thread may have been slower
+ * than a writer who began anew, and what was read then may be of another file. */
+static bool is_still_true(const struct live_body *b)
+{
+	struct live_view view;
+
+	live_look(b->rq->live, &view);
+	return is_true(b, &view);
+}
+
+/* The clean end. Over TLS only the library can say it. */
+static ssize_t finish(struct live_body *b, char *buf)
+{
+	if (!b->has_length && !is_still_true(b))
+		return cut(b, OUTCOME_ABORTED, buf);
+	if (!b->rq->close_delimited || b->rq->server->tls)
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	b->rq->finished = true;
+	return reader_stop(b->rq, buf);
+}
+
+/* What was sent so far is the header, which libmicrohttpd holds back to join it with a body: the
+ * client shall have it now. */
+static void flush(struct live_body *b)
+{
+	if (!b->flushed)
+		client_flush(b->rq->client->socket);
+	b->flushed = true;
+}
+
+static bool may_push(const struct live_body *b)
+{
+	return !b->has_length && !b->rq->server->tls;
+}
+
+static bool goes_past_library(const struct live_body *b, uint64_t offset, uint64_t end)
+{
+	return push_is_pending(&b->push) || (may_push(b) && end > offset && end - offset >= FAR);
+}
+
+static void count_pushed(struct live_body *b, uint64_t n)
+{
+	b->pushed += n;
+	b->rq->body_bytes += n;
+	if (n || !b->pushed_ms)
+		b->pushed_ms = clock_ms();
+}
+
+static enum push_result push_from(
+	struct live_body *b, uint64_t version, uint64_t offset, uint64_t end)
+{
+	struct request *rq = b->rq;
+	struct push_source from = {&rq->server->recent, rq->live->fd, version};
+	uint64_t before = offset;
+	enum push_result result;
+
+	flush(b);
+	result =
+		push_bytes(&b->push, rq->client->socket, &from, &offset, end, !rq->close_delimited);
+	count_pushed(b, offset - before);
+	if (result == PUSH_GONE)
+		rq->outcome = OUTCOME_GONE;
+	return result;
+}
+
+/* What came while the request is held at the edge; see follow_take. What the socket does not take
+ * stays pending, for body_read(). */
+static bool push_growth(void *cls, const char *data, size_t size)
+{
+	struct live_body *b = cls;
+	uint64_t sent = 0;
+	enum push_result result;
+
+	if (size >= b->end - b->rq->waiter.offset)
+		return false; /* which may be the end of it */
+	result = push_data(
+		&b->push, b->rq->client->socket, data, size, &sent, !b->rq->close_delimited);
+	count_pushed(b, sent);
+	return result == PUSH_DONE;
+}
+
+static bool hold_at(struct live_body *b, uint64_t offset)
+{
+	struct request *rq = b->rq;
+
+	flush(b);
+	return reader_looks_again(
+		rq, may_push(b) ? follow_stream(&rq->waiter, rq->live, offset, push_growth, b)
+				: follow_hold(&rq->waiter, rq->live, offset, 0));
+}
+
+/* What there is at offset, which lies before the edge. */
+static ssize_t read_now(struct live_body *b, uint64_t offset, uint64_t end, char *buf, size_t max)
+{
+	size_t want = end - offset < max ? (size_t)(end - offset) : max;
+	ssize_t n = live_read_at(b->rq->live, buf, want, offset);
+
+	if (n > 0 && b->has_length && offset + (uint64_t)n == b->end && !is_still_true(b))
+		return cut(b, OUTCOME_ABORTED, buf);
+	if (n > 0) {
+		b->flushed = true;
+		b->rq->body_bytes += (uint64_t)n;
+		return n;
+	}
+	if (n < 0 && errno != EIO)
+		log_warn("cannot read %s: %s", b->rq->target, strerror(errno));
+	return cut(b, OUTCOME_ABORTED, buf); /* shorter than it was, or broken */
+}
+
+static ssize_t body_read(void *cls, uint64_t pos, char *buf, size_t max)
+{
+	struct live_body *b = cls;
+
+	for (;;) {
+		uint64_t offset = b->first + pos + b->pushed, end;
+		struct live_view view;
+
+		if (b->rq->outcome != OUTCOME_OK)
+			return cut(b, b->rq->outcome, buf);
+		live_view(b->rq->live, &view);
+		if (!is_true(b, &view))
+			return cut(b, OUTCOME_ABORTED, buf);
+		end = view.edge < b->end ? view.edge : b->end;
+		if (goes_past_library(b, offset, end)) {
+			enum push_result result = push_from(b, view.version, offset, end);
+
+			if (result == PUSH_SHORT)
+				return cut(b, OUTCOME_ABORTED, buf);
+			if (result == PUSH_LATER && !reader_waits_for_room(b->rq, b->pushed_ms))
+				return 0;
+			continue;
+		}
+		if (offset >= b->end)
+			return finish(b, buf);
+		if (offset < end)
+			return read_now(b, offset, end, buf, max);
+		if (view.state == STATE_COMPLETE && !b->has_length)
+			return finish(b, buf);
+		if (view.state != STATE_GROWING)
+			return cut(b, OUTCOME_ABORTED, buf);
+		if (!hold_at(b, offset))
+			return 0;
+	}
+}
+
+struct MHD_Response *body_of_live(struct request *rq, const struct live_view *view, uint64_t first,
+	uint64_t last, uint64_t length)
+{
+	struct live_body *b = calloc(1, sizeof(*b));
+	struct MHD_Response *r;
+	size_t block;
+
+	if (!b)
+		return NULL;
+	*b = (struct live_body){.rq = rq,
+		.first = first,
+		.has_length = length != MHD_SIZE_UNKNOWN,
+		.declared = view->declared,
+		.promise = view->size};
+	b->end = b->has_length ? first + length : last == UINT64_MAX ? last : last + 1;
+	rq->close_delimited = !b->has_length && request_is_http_1_0(rq);
+	if (rq->close_delimited)
+		client_set_close_delimited(&rq->server->clients, rq->client, true);
+	atomic_fetch_add(&rq->server->metrics.follows, 1);
+	block = b->has_length || rq->close_delimited ? BLOCK : NO_BLOCK;
+	r = MHD_create_response_from_callback(length, block, body_read, b, free);
+	if (!r)
+		free(b);
+	return r;
+}

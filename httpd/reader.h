@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the content readers have in common that decide about their connection themselves: how one is
+ * ended, and how a reader waits. In the worker thread of the request, from the reader alone.
+ */
+#ifndef HTTPD_READER_H
+#define HTTPD_READER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "httpd/follow.h"
+#include "httpd/request.h"
+
+/* Ends the connection; what was sent still arrives. The reader returns what this returns. */
+ssize_t reader_stop(const struct request *rq, char *buf);
+
+/* The answer will not be whole: for the log and the metrics. */
+void reader_note_cut(struct request *rq, enum outcome why);
+
+/* True when it is time to look again, false when the request is held: the reader returns 0. */
+bool reader_looks_again(struct request *rq, enum hold hold);
+
+/* The same, held until the socket takes more, which it did last at moved_ms (clock_ms()): the
+ * library's idle time-out does not see what goes past it. */
+bool reader_waits_for_room(struct request *rq, uint64_t moved_ms);
+
+#endif
