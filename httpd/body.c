@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "httpd/body_long.h"
 #include "httpd/client.h"
 #include "httpd/reader.h"
 #include "httpd/server.h"
@@ -53,22 +54,34 @@ static struct MHD_Response *small_body(struct request *rq, uint64_t first, size_
 }
 
 /* The response closes its descriptor when it likes, so it gets one of its own. */
-struct MHD_Response *body_of_file(struct request *rq, uint64_t first, uint64_t length)
+static struct MHD_Response *library_body(struct request *rq, uint64_t first, uint64_t length)
 {
+	int fd = fcntl(rq->resource.fd, F_DUPFD_CLOEXEC, 3);
 	struct MHD_Response *r;
-	int fd;
 
-	rq->body_bytes = length;
-	if (length <= RESOURCE_SMALL && !request_is_head(rq))
-		return small_body(rq, first, (size_t)length);
-	fd = fcntl(rq->resource.fd, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return NULL;
 	r = MHD_create_response_from_fd_at_offset64(length, fd, first);
 	if (!r)
 		cleanup_close(&fd);
-	if (!r || request_is_head(rq))
-		return r;
+	return r;
+}
+
+struct MHD_Response *body_of_file(struct request *rq, uint64_t first, uint64_t length)
+{
+	struct MHD_Response *r;
+
+	rq->body_bytes = length;
+	if (request_is_head(rq))
+		return library_body(rq, first, length);
+	if (length <= RESOURCE_SMALL)
+		return small_body(rq, first, (size_t)length);
+	if (length >= BODY_LONG && !rq->server->tls)
+		r = body_long(rq, first, length);
+	else
+		r = library_body(rq, first, length);
+	if (!r)
+		return NULL;
 	rq->by_kernel = true;
 	rq->arrived = client_arrived(rq->client->socket);
 	client_set_body(&rq->server->clients, rq->client, &rq->resource, first + length);

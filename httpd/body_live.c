@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "httpd/body.h"
+#include "httpd/body_long.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include "httpd/clock.h"
 #include "httpd/push.h"
 #include "httpd/reader.h"
+#include "httpd/reply.h"
 #include "httpd/server.h"
 
 #define BLOCK     32768
@@ -23,6 +25,7 @@ struct live_body {
 	struct request *rq;
 	uint64_t first, end; /* end: one past the last byte that may be sent */
 	bool has_length, flushed;
+	bool may_push;    /* past the library; with a length the connection ends with it */
 	bool declared;    /* its client was told the size that the writer had declared, */
 	uint64_t promise; /* this one */
 	unsigned drained;
@@ -77,10 +80,9 @@ static ssize_t finish(struct live_body *b, char *buf)
 {
 	if (!b->has_length && !is_still_true(b))
 		return cut(b, OUTCOME_ABORTED, buf);
-	if (!b->rq->close_delimited || b->rq->server->tls)
+	if ((!b->has_length && !b->rq->close_delimited) || b->rq->server->tls)
 		return MHD_CONTENT_READER_END_OF_STREAM;
-	b->rq->finished = true;
-	return reader_stop(b->rq, buf);
+	return reader_finish(b->rq, buf);
 }
 
 /* What was sent so far is the header, which libmicrohttpd holds back to join it with a body: the
@@ -92,14 +94,14 @@ static void flush(struct live_body *b)
 	b->flushed = true;
 }
 
-static bool may_push(const struct live_body *b)
+static bool is_chunked(const struct live_body *b)
 {
-	return !b->has_length && !b->rq->server->tls;
+	return !b->has_length && !b->rq->close_delimited;
 }
 
 static bool goes_past_library(const struct live_body *b, uint64_t offset, uint64_t end)
 {
-	return push_is_pending(&b->push) || (may_push(b) && end > offset && end - offset >= FAR);
+	return push_is_pending(&b->push) || (b->may_push && end > offset && end - offset >= FAR);
 }
 
 static void count_pushed(struct live_body *b, uint64_t n)
@@ -119,8 +121,7 @@ static enum push_result push_from(
 	enum push_result result;
 
 	flush(b);
-	result =
-		push_bytes(&b->push, rq->client->socket, &from, &offset, end, !rq->close_delimited);
+	result = push_bytes(&b->push, rq->client->socket, &from, &offset, end, is_chunked(b));
 	count_pushed(b, offset - before);
 	if (result == PUSH_GONE)
 		rq->outcome = OUTCOME_GONE;
@@ -137,8 +138,7 @@ static bool push_growth(void *cls, const char *data, size_t size)
 
 	if (size >= b->end - b->rq->waiter.offset)
 		return false; /* which may be the end of it */
-	result = push_data(
-		&b->push, b->rq->client->socket, data, size, &sent, !b->rq->close_delimited);
+	result = push_data(&b->push, b->rq->client->socket, data, size, &sent, is_chunked(b));
 	count_pushed(b, sent);
 	return result == PUSH_DONE;
 }
@@ -149,11 +149,12 @@ static bool hold_at(struct live_body *b, uint64_t offset)
 
 	flush(b);
 	return reader_looks_again(
-		rq, may_push(b) ? follow_stream(&rq->waiter, rq->live, offset, push_growth, b)
+		rq, b->may_push ? follow_stream(&rq->waiter, rq->live, offset, push_growth, b)
 				: follow_hold(&rq->waiter, rq->live, offset, 0));
 }
 
-/* What there is at offset, which lies before the edge. */
+/* What there is at offset, which lies before the edge. The last byte of a promised length leaves
+ * when the mount was asked once more. */
 static ssize_t read_now(struct live_body *b, uint64_t offset, uint64_t end, char *buf, size_t max)
 {
 	size_t want = end - offset < max ? (size_t)(end - offset) : max;
@@ -176,7 +177,7 @@ static ssize_t body_read(void *cls, uint64_t pos, char *buf, size_t max)
 	struct live_body *b = cls;
 
 	for (;;) {
-		uint64_t offset = b->first + pos + b->pushed, end;
+		uint64_t offset = b->first + pos + b->pushed, end, past;
 		struct live_view view;
 
 		if (b->rq->outcome != OUTCOME_OK)
@@ -185,8 +186,9 @@ static ssize_t body_read(void *cls, uint64_t pos, char *buf, size_t max)
 		if (!is_true(b, &view))
 			return cut(b, OUTCOME_ABORTED, buf);
 		end = view.edge < b->end ? view.edge : b->end;
-		if (goes_past_library(b, offset, end)) {
-			enum push_result result = push_from(b, view.version, offset, end);
+		past = b->has_length && end == b->end ? end - 1 : end; /* see read_now() */
+		if (goes_past_library(b, offset, past)) {
+			enum push_result result = push_from(b, view.version, offset, past);
 
 			if (result == PUSH_SHORT)
 				return cut(b, OUTCOME_ABORTED, buf);
@@ -222,12 +224,17 @@ struct MHD_Response *body_of_live(struct request *rq, const struct live_view *vi
 		.declared = view->declared,
 		.promise = view->size};
 	b->end = b->has_length ? first + length : last == UINT64_MAX ? last : last + 1;
+	b->may_push =
+		!rq->server->tls &&
+		(!b->has_length || (b->declared && b->end > view->edge && length >= BODY_LONG));
 	rq->close_delimited = !b->has_length && request_is_http_1_0(rq);
 	if (rq->close_delimited)
 		client_set_close_delimited(&rq->server->clients, rq->client, true);
 	atomic_fetch_add(&rq->server->metrics.follows, 1);
 	block = b->has_length || rq->close_delimited ? BLOCK : NO_BLOCK;
 	r = MHD_create_response_from_callback(length, block, body_read, b, free);
+	if (r && b->has_length && b->may_push)
+		reply_header(r, "Connection", "close");
 	if (!r)
 		free(b);
 	return r;

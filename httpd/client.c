@@ -152,6 +152,14 @@ void client_reset(int socket)
 	(void)syscall(SYS_connect, socket, &sa, sizeof(sa)); /* the close that follows is as good */
 }
 
+void client_drain(int socket)
+{
+	char buf[4096];
+
+	for (int i = 0; i < 16 && recv(socket, buf, sizeof(buf), MSG_DONTWAIT) > 0; i++)
+		;
+}
+
 void client_shut(int socket)
 {
 	(void)shutdown(socket, SHUT_RDWR); /* it may have gone by itself */

@@ -65,6 +65,10 @@ unsigned clients_count(struct clients *c);
 /* Ends the connection with a TCP reset instead of an orderly close. */
 void client_reset(int socket);
 
+/* Drops what came: a close before it is read would be a reset, which takes along what the client
+ * has not got yet. */
+void client_drain(int socket);
+
 /* Nothing can be sent any more; what was sent before still arrives, and then the end. */
 void client_shut(int socket);
 

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 
-#define TURN 4 /* pieces before others have theirs */
+#define TURN      4 /* pieces before others have theirs */
+#define SEND_SIZE ((uint64_t)2 << 20)
 
 static void begin_piece(struct push *p, size_t size, bool chunked)
 {
@@ -89,6 +91,33 @@ enum push_result push_bytes(struct push *p, int socket, const struct push_source
 		result = push_piece(p, socket, from, offset);
 		if (result != PUSH_DONE)
 			return result;
+	}
+	return PUSH_LATER;
+}
+
+static enum push_result result_of_sendfile(ssize_t n)
+{
+	if (n > 0)
+		return PUSH_DONE;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return PUSH_LATER;
+	return n < 0 && (errno == EPIPE || errno == ECONNRESET) ? PUSH_GONE : PUSH_SHORT;
+}
+
+enum push_result push_file(int socket, int file, uint64_t *offset, uint64_t end)
+{
+	for (int i = 0; i < TURN; i++) {
+		uint64_t left = end - *offset;
+		off_t at = (off_t)*offset;
+		enum push_result result;
+
+		if (!left)
+			return PUSH_DONE;
+		result = result_of_sendfile(
+			sendfile(socket, file, &at, left < SEND_SIZE ? left : SEND_SIZE));
+		if (result != PUSH_DONE)
+			return result;
+		*offset = (uint64_t)at;
 	}
 	return PUSH_LATER;
 }

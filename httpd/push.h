@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sends bytes of a growing file past the library: many of them in pieces much larger than a
- * connection's buffer, without a copy into it, and few to a connection that is held, without
- * running it. Only from a content reader, or while the reader holds the connection; with the header
- * sent and no TLS. The pieces are chunks (RFC 9112 section 7.1) unless the body is
- * delimited by the end of the connection. The library may send again once nothing is pending.
+ * Sends bytes of a file past the library: many of them in pieces much larger than a connection's
+ * buffer, without a copy into it, and few to a connection that is held, without running it. Only
+ * from a content reader, or while the reader holds the connection; with the header sent and no TLS.
+ * The pieces are chunks (RFC 9112 section 7.1) unless the body is delimited by the end of the
+ * connection. The library may send again once nothing is pending.
  */
 #ifndef HTTPD_PUSH_H
 #define HTTPD_PUSH_H
@@ -41,6 +41,9 @@ struct push_source {
 /* From *offset, which moves on, to end. */
 enum push_result push_bytes(struct push *p, int socket, const struct push_source *from,
 	uint64_t *offset, uint64_t end, bool chunked);
+
+/* The same from a file that does not grow, as it is: by sendfile(2). */
+enum push_result push_file(int socket, int file, uint64_t *offset, uint64_t end);
 
 /* Nothing is pending; these size bytes, at *offset, are the next. */
 enum push_result push_data(

@@ -18,6 +18,13 @@ ssize_t reader_stop(const struct request *rq, char *buf)
 	return 1;
 }
 
+ssize_t reader_finish(struct request *rq, char *buf)
+{
+	rq->finished = true;
+	client_drain(rq->client->socket);
+	return reader_stop(rq, buf);
+}
+
 void reader_note_cut(struct request *rq, enum outcome why)
 {
 	if (rq->outcome == OUTCOME_OK && why == OUTCOME_ABORTED)

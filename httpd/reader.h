@@ -16,6 +16,9 @@
 /* Ends the connection; what was sent still arrives. The reader returns what this returns. */
 ssize_t reader_stop(const struct request *rq, char *buf);
 
+/* The same when all is sent, of which the library does not know. */
+ssize_t reader_finish(struct request *rq, char *buf);
+
 /* The answer will not be whole: for the log and the metrics. */
 void reader_note_cut(struct request *rq, enum outcome why);
 

@@ -312,7 +312,7 @@ static uint64_t bytes_sent(const struct request *rq, enum MHD_RequestTermination
 
 	if (rq->started && request_is_head(rq))
 		return 0;
-	if (!rq->by_kernel || how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+	if (!rq->by_kernel || rq->finished || how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
 		return rq->body_bytes;
 	arrived = client_arrived(rq->client->socket) - rq->arrived;
 	return arrived < rq->body_bytes ? arrived : rq->body_bytes;
