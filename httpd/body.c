@@ -36,13 +36,9 @@ static bool read_fully(int fd, char *buf, size_t size, uint64_t offset)
 
 static struct MHD_Response *small_body(struct request *rq, uint64_t first, size_t length)
 {
-	autofree char *data = NULL;
+	autofree char *data = malloc(length ? length : 1);
 	struct MHD_Response *r;
 
-	if (rq->resource.data)
-		return MHD_create_response_from_buffer(
-			length, rq->resource.data + first, MHD_RESPMEM_MUST_COPY);
-	data = malloc(length ? length : 1);
 	if (!data || !read_fully(rq->resource.fd, data, length, first))
 		return NULL;
 	if (resource_changed(&rq->resource))
@@ -74,6 +70,9 @@ struct MHD_Response *body_of_file(struct request *rq, uint64_t first, uint64_t l
 	rq->body_bytes = length;
 	if (request_is_head(rq))
 		return library_body(rq, first, length);
+	if (rq->resource.data)
+		return MHD_create_response_from_buffer(
+			length, rq->resource.data + first, MHD_RESPMEM_PERSISTENT);
 	if (length <= RESOURCE_SMALL)
 		return small_body(rq, first, (size_t)length);
 	if (length >= BODY_LONG && !rq->server->tls)
@@ -117,10 +116,13 @@ static ssize_t copy_text(const struct text *t, uint64_t at, char *buf, size_t ma
 
 static ssize_t parts_piece(struct parts_body *b, uint64_t pos, char *buf, size_t max)
 {
-
 	for (size_t i = 0; i <= b->count; i++) {
 		uint64_t length = i < b->count ? b->part[i].last - b->part[i].first + 1 : 0;
 
+		if (i == b->count && pos == 0 && resource_was_cut(&b->rq->resource)) {
+			reader_note_cut(b->rq, OUTCOME_ABORTED);
+			return reader_stop(b->rq, buf);
+		}
 		if (pos < b->header[i].len)
 			return copy_text(&b->header[i], pos, buf, max);
 		pos -= b->header[i].len;

@@ -52,7 +52,7 @@ static int follow_link(const struct request *rq, struct listing_entry *e, struct
 
 	if (asprintf(&name, "%s/%s", rq->name, e->name) < 0)
 		return -ENOMEM;
-	r = resource_open(rq->server, name + (*rq->name ? 0 : 1), false, &target);
+	r = resource_open(rq->server, name + (*rq->name ? 0 : 1), 0, &target);
 	if (r < 0)
 		return r;
 	*ret = target.st;

@@ -36,7 +36,7 @@ static bool conditions_hold(struct request *rq)
 	struct timespec now;
 	bool unused;
 
-	if (resource_open(rq->server, rq->name, false, &old) < 0) {
+	if (resource_open(rq->server, rq->name, 0, &old) < 0) {
 		autofree char *match = request_header(rq, MHD_HTTP_HEADER_IF_MATCH);
 
 		return !match;

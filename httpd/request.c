@@ -78,14 +78,14 @@ bool request_is_head(const struct request *rq)
 	return !strcmp(rq->method, "HEAD");
 }
 
-int request_open(const struct request *rq, const char *name, struct resource *ret)
-{
-	return resource_open(rq->server, name, !request_is_head(rq), ret);
-}
-
 bool request_is_http_1_0(const struct request *rq)
 {
 	return !strcmp(rq->version, MHD_HTTP_VERSION_1_0);
+}
+
+static bool has_header(const struct request *rq, const char *name)
+{
+	return MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, name);
 }
 
 struct joined {
@@ -116,9 +116,22 @@ char *request_header(const struct request *rq, const char *name)
 {
 	struct joined j = {.name = name};
 
-	if (MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, name))
+	if (has_header(rq, name))
 		(void)MHD_get_connection_values(rq->connection, MHD_HEADER_KIND, join, &j);
 	return j.value;
+}
+
+int request_open(const struct request *rq, const char *name, struct resource *ret)
+{
+	size_t data_max = RESOURCE_DATA;
+
+	if (request_is_head(rq))
+		data_max = 0;
+	else if (has_header(rq, MHD_HTTP_HEADER_RANGE) ||
+		 has_header(rq, MHD_HTTP_HEADER_IF_NONE_MATCH) ||
+		 has_header(rq, MHD_HTTP_HEADER_IF_MODIFIED_SINCE))
+		data_max = RESOURCE_SMALL;
+	return resource_open(rq->server, name, data_max, ret);
 }
 
 /* -- the checks that every request passes ---------------------------------------------------- */
@@ -254,9 +267,7 @@ static bool has_body(const struct request *rq)
 {
 	autofree char *length = request_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
 
-	return (length && strcmp(length, "0")) ||
-	       MHD_lookup_connection_value(
-		       rq->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+	return (length && strcmp(length, "0")) || has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING);
 }
 
 enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, const char *url,

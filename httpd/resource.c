@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -10,7 +12,10 @@
 #include "httpd/root.h"
 #include "httpd/server.h"
 
-#define RACES 8 /* looks at a file that changes meanwhile */
+#define RACES    8 /* looks at a file that changes meanwhile */
+#define DATA_MAX ((size_t)64 << 20)
+
+static atomic_size_t data_held; /* bytes of what is more than RESOURCE_SMALL, of all together */
 
 bool resource_may_grow(const struct server *s, int fd, const struct stat *st)
 {
@@ -78,19 +83,45 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-/* NULL when there is too much of it, and when it cannot be read whole: that comes up again. */
-static char *read_data(int fd, size_t size)
+static void drop_data(struct resource *r)
 {
-	autofree char *data = size <= RESOURCE_SMALL ? malloc(size + 1) : NULL;
-	ssize_t n = data ? pread(fd, data, size + 1, 0) : -1; /* a longer one is another */
+	if (r->data && r->data_size > RESOURCE_SMALL)
+		atomic_fetch_sub(&data_held, r->data_size);
+	free(r->data);
+	r->data = NULL;
+}
 
-	return n >= 0 && (size_t)n == size ? steal_ptr(&data) : NULL;
+static char *make_room(size_t size)
+{
+	char *room = NULL;
+
+	if (size <= RESOURCE_SMALL)
+		return malloc(size + 1);
+	if (atomic_fetch_add(&data_held, size) + size <= DATA_MAX)
+		room = malloc(size + 1);
+	if (!room)
+		atomic_fetch_sub(&data_held, size);
+	return room;
+}
+
+/* None when it cannot be read whole: that comes up again. */
+static void read_data(struct resource *r, int fd)
+{
+	ssize_t n;
+
+	r->data_size = (size_t)r->st.st_size;
+	r->data = make_room(r->data_size);
+	if (!r->data)
+		return;
+	n = pread(fd, r->data, r->data_size + 1, 0); /* a longer one is another */
+	if (n < 0 || (size_t)n != r->data_size)
+		drop_data(r);
 }
 
 /* Data, attributes and state of one moment, of a file that may be opened afresh at any: none of
  * them has changed when the state comes with the same time as the attributes. What the kernel
  * knows of it may be old, but then its time is. */
-static int ask_state(int fd, bool with_data, struct resource *ret)
+static int ask_state(int fd, size_t data_max, struct resource *ret)
 {
 	struct progress p;
 	bool same;
@@ -100,14 +131,13 @@ static int ask_state(int fd, bool with_data, struct resource *ret)
 
 		if (r < 0)
 			return r;
-		ret->data = with_data ? read_data(fd, (size_t)ret->st.st_size) : NULL;
+		if ((uint64_t)ret->st.st_size <= data_max)
+			read_data(ret, fd);
 		r = state_progress(fd, &p);
 		same = (uint64_t)ret->st.st_size == p.edge &&
 		       same_time(&ret->st.st_ctim, &p.changed);
-		if (r < 0 || p.state != STATE_COMPLETE || !same) {
-			free(ret->data);
-			ret->data = NULL;
-		}
+		if (r < 0 || p.state != STATE_COMPLETE || !same)
+			drop_data(ret);
 		if (r < 0)
 			return r;
 		if (p.state != STATE_COMPLETE || same)
@@ -138,7 +168,7 @@ bool resource_was_cut(const struct resource *r)
 	return resource_changed(r) && (state_progress(r->fd, &p) < 0 || p.cuts != r->cuts);
 }
 
-int resource_open(const struct server *s, const char *name, bool with_data, struct resource *ret)
+int resource_open(const struct server *s, const char *name, size_t data_max, struct resource *ret)
 {
 	autoclose int fd = open_quick(s, name);
 	int r;
@@ -155,7 +185,7 @@ int resource_open(const struct server *s, const char *name, bool with_data, stru
 	if (!S_ISREG(ret->st.st_mode) && !S_ISDIR(ret->st.st_mode))
 		return -EACCES;
 	if (S_ISREG(ret->st.st_mode) && resource_may_grow(s, fd, &ret->st)) {
-		r = ask_state(fd, with_data, ret);
+		r = ask_state(fd, data_max, ret);
 		if (r < 0)
 			return r;
 	}
@@ -167,6 +197,5 @@ void resource_close(struct resource *r)
 {
 	cleanup_close(&r->fd);
 	r->fd = -1;
-	cleanup_free(&r->data);
-	r->data = NULL;
+	drop_data(r);
 }

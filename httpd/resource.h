@@ -19,16 +19,19 @@ struct resource {
 	enum state state; /* STATE_PLAIN for directories and where there are no states */
 	uint64_t cuts;    /* of struct progress, when the file has a state */
 	char *data;       /* all st.st_size bytes, as they were at that moment; NULL: not read */
+	size_t data_size; /* so many */
 };
 
-#define RESOURCE_SMALL 32768 /* header and body in one send beat sendfile up to about here */
+#define RESOURCE_SMALL ((size_t)32 << 10) /* up to about here a copy beats sendfile(2) anyhow */
+#define RESOURCE_DATA  ((size_t)1 << 20)  /* and here when all of it goes out in one send */
 
 /*
- * -EACCES for what is neither file nor directory; other negative errno of open(2). With data, that
- * of a small file with a state comes along, if it is complete: then the mount is asked once, after
- * the read, instead of before and after.
+ * -EACCES for what is neither file nor directory; other negative errno of open(2). The data of a
+ * complete file with a state comes along if there are at most data_max bytes, RESOURCE_DATA at
+ * most: then the mount is asked once, after the read, instead of before and after. What is more
+ * than RESOURCE_SMALL does not while many others have theirs.
  */
-int resource_open(const struct server *s, const char *name, bool with_data, struct resource *ret);
+int resource_open(const struct server *s, const char *name, size_t data_max, struct resource *ret);
 void resource_close(struct resource *r);
 
 /* Whether a file that was complete has begun to change: what was read meanwhile may be of both.

@@ -9,6 +9,7 @@ import pytest
 
 from harness import procs, server
 from harness.data import pattern
+from harness.mount import is_sanitized
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.modes("on", "off")]
 
@@ -333,9 +334,10 @@ def test_nothing_follows_an_answer_that_was_cut(growing):
 
 # -- a file that is replaced while it is looked at
 
-def test_a_complete_file_that_is_rewritten_is_never_half(mount, web):
+@pytest.mark.parametrize("size", [20_000, 1 << 20])
+def test_a_complete_file_that_is_rewritten_is_never_half(mount, web, size):
     """Requests race with a writer who opens the file afresh, again and again."""
-    contents = [bytes([c]) * 20000 for c in b"abcdefgh"]
+    contents = [bytes([c]) * size for c in b"abcdefgh"]
     mount.write_file("f.bin", contents[0])
     agent = mount.agent()
     rewriting = agent.begin(rewrite_all, mount.path("f.bin"), contents * 20)
@@ -350,6 +352,36 @@ def test_a_complete_file_that_is_rewritten_is_never_half(mount, web):
         clean += 1
     rewriting.result()
     assert clean
+
+
+def test_several_ranges_of_a_file_that_is_rewritten_are_cut(mount, web):
+    contents = [bytes([c]) * (12 << 20) for c in b"ab"]
+    mount.write_file("f.bin", contents[0])
+    client = web.connect()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    response = client.request("/f.bin", Range="bytes=0-99,1000-")
+    assert response.some()
+    mount.write_file("f.bin", contents[1])
+    how, _ = response.cut()
+    assert how in ("closed", "reset")
+
+
+def test_many_who_do_not_read_what_is_in_memory_for_them(mount, web):
+    """Of a file of 1 MiB so many have a copy, the others are sent it by the kernel."""
+    data = pattern(1 << 20, seed=3)
+    mount.write_file("f.bin", data)
+    before, clients = procs.rss_kib(web.pid), []
+    for _ in range(150):
+        client = web.connect()
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        for _ in range(4):  # more than the sockets take
+            client.begin("/f.bin")
+        clients.append((client, client.response()))
+    assert is_sanitized() or procs.rss_kib(web.pid) - before < 100 << 10
+    for client, response in clients:
+        assert response.rest() == data
+        for _ in range(3):
+            assert client.response().rest() == data
 
 
 def rewrite_all(path, contents):
