@@ -95,29 +95,21 @@ enum push_result push_bytes(struct push *p, int socket, const struct push_source
 	return PUSH_LATER;
 }
 
-static enum push_result result_of_sendfile(ssize_t n)
+/* One piece, for it may have to come from a disk. */
+enum push_result push_file(int socket, int file, uint64_t *offset, uint64_t end)
 {
-	if (n > 0)
+	uint64_t left = end - *offset;
+	off_t at = (off_t)*offset;
+	ssize_t n;
+
+	if (!left)
 		return PUSH_DONE;
+	n = sendfile(socket, file, &at, left < SEND_SIZE ? left : SEND_SIZE);
+	if (n > 0) {
+		*offset = (uint64_t)at;
+		return *offset == end ? PUSH_DONE : PUSH_LATER;
+	}
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return PUSH_LATER;
 	return n < 0 && (errno == EPIPE || errno == ECONNRESET) ? PUSH_GONE : PUSH_SHORT;
-}
-
-enum push_result push_file(int socket, int file, uint64_t *offset, uint64_t end)
-{
-	for (int i = 0; i < TURN; i++) {
-		uint64_t left = end - *offset;
-		off_t at = (off_t)*offset;
-		enum push_result result;
-
-		if (!left)
-			return PUSH_DONE;
-		result = result_of_sendfile(
-			sendfile(socket, file, &at, left < SEND_SIZE ? left : SEND_SIZE));
-		if (result != PUSH_DONE)
-			return result;
-		*offset = (uint64_t)at;
-	}
-	return PUSH_LATER;
 }
