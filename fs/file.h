@@ -74,6 +74,7 @@ struct handle {
 	enum handle_kind kind;
 	pid_t opener;       /* thread id; 0: of another pid namespace */
 	bool nonblock;      /* O_NONBLOCK was given to open(2), so reads need not heed it */
+	bool never_held;    /* a plain handle was asked for; a follower if the file was aborted */
 	bool was_growing;   /* files lock; poll may say POLLHUP */
 	uint64_t pos;       /* files lock; end of the last read */
 	uint64_t delivered; /* files lock; furthest byte read */

@@ -168,6 +168,7 @@ static int make_handle(fuse_req_t req, struct file *f, enum handle_kind kind,
 		return r;
 	(*ret)->opener = fuse_req_ctx(req)->pid;
 	(*ret)->nonblock = fi->flags & O_NONBLOCK;
+	(*ret)->never_held = asks_for_plain(fi);
 	if (fi->flags & O_TRUNC) {
 		struct creds creds;
 

@@ -110,7 +110,7 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 	struct rule_verdict v = {.answer = RULE_FAIL, .error = EIO};
 	struct stat st;
 	uint64_t size, delivered;
-	bool taken_back;
+	bool goes_on; /* rather than be held */
 	ssize_t n;
 
 	pthread_mutex_lock(&fs->files_lock);
@@ -118,7 +118,7 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 	in.declared = f->declared;
 	in.cut = w->handle->cut;
 	delivered = w->handle->delivered;
-	taken_back = w->handle->nonblock && w->handle->cuts != f->cuts;
+	goes_on = w->handle->never_held || (w->handle->nonblock && w->handle->cuts != f->cuts);
 	pthread_mutex_unlock(&fs->files_lock);
 
 	if (w->offset >= delivered && in.declared == RULE_NONE && !w->page &&
@@ -139,7 +139,7 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 		in.available = leave_some(fs, w, (size_t)n, size);
 	v = rule_read(&in);
 	/* Whoever asked how far he may read, and chose not to wait, is not made to. */
-	if (v.answer == RULE_HOLD && taken_back)
+	if (v.answer == RULE_HOLD && goes_on)
 		v = (struct rule_verdict){.answer = RULE_FAIL, .error = EIO};
 	return v;
 }

@@ -276,8 +276,9 @@ void waiter_done(struct waiter *w)
 	w->peer->waiter = NULL;
 }
 
-static enum hold hold_until(struct waiter *w, struct live *live, uint64_t offset,
-	uint64_t deadline_ms, follow_take *take, void *cls)
+/* w->take and w->sending say how. */
+static enum hold hold_until(
+	struct waiter *w, struct live *live, uint64_t offset, uint64_t deadline_ms)
 {
 	struct follow *f = w->peer->follow;
 	enum hold hold = HOLD_READY;
@@ -287,9 +288,7 @@ static enum hold hold_until(struct waiter *w, struct live *live, uint64_t offset
 	pthread_mutex_lock(&live->lock);
 	w->offset = offset;
 	w->deadline_ms = deadline_ms;
-	w->take = take;
-	w->take_cls = cls;
-	if (atomic_load(&w->peer->gone) || atomic_load(&f->stopping)) {
+	if ((atomic_load(&w->peer->gone) && !w->sending) || atomic_load(&f->stopping)) {
 		hold = HOLD_GONE;
 	} else if (!waiter_is_due(w, &live->view, clock_ms())) {
 		hold = HOLD_HELD;
@@ -307,13 +306,18 @@ static enum hold hold_until(struct waiter *w, struct live *live, uint64_t offset
 
 enum hold follow_hold(struct waiter *w, struct live *live, uint64_t offset, uint64_t deadline_ms)
 {
-	return hold_until(w, live, offset, deadline_ms, NULL, NULL);
+	w->take = NULL;
+	w->sending = false;
+	return hold_until(w, live, offset, deadline_ms);
 }
 
 enum hold follow_stream(
 	struct waiter *w, struct live *live, uint64_t offset, follow_take *take, void *cls)
 {
-	return hold_until(w, live, offset, 0, take, cls);
+	w->take = take;
+	w->take_cls = cls;
+	w->sending = false;
+	return hold_until(w, live, offset, 0);
 }
 
 enum hold follow_delay(struct waiter *w, uint64_t ms)
@@ -322,15 +326,21 @@ enum hold follow_delay(struct waiter *w, uint64_t ms)
 }
 
 /* Once EPOLLOUT was asked for it stays: edge-triggered, it comes only after the socket was full. To
- * ask anew tells what is so already. */
+ * ask anew tells what is so already: so not that the client sends no more. One that left altogether
+ * makes an error of it. */
 enum hold follow_writable(struct waiter *w, uint64_t ms)
 {
 	struct peer *p = w->peer;
-	enum hold hold = follow_delay(w, p->watched ? ms : UNWATCHED_MS);
+	uint32_t end = atomic_load(&p->gone) ? 0 : EPOLLRDHUP;
+	uint64_t until = clock_ms() + (p->watched ? ms : UNWATCHED_MS);
+	enum hold hold;
 
+	w->take = NULL;
+	w->sending = true;
+	hold = hold_until(w, p->follow->timer, UINT64_MAX, until);
 	if (hold == HOLD_HELD && p->watched) {
 		SCOPED_LOCK(&p->follow->table_lock);
-		slot_ask_locked(p->follow, p->socket, EPOLLOUT | EPOLLRDHUP | EPOLLET);
+		slot_ask_locked(p->follow, p->socket, EPOLLOUT | EPOLLET | end);
 	}
 	return hold;
 }

@@ -47,6 +47,7 @@ struct waiter {
 	uint64_t deadline_ms; /* clock_ms(), 0 for none */
 	follow_take *take;    /* NULL: wakes for any growth */
 	void *take_cls;
+	bool sending; /* waits for room only: who sends no more may still receive */
 };
 
 /* With so many threads new bytes are sent to a crowd. Negative errno when the thread or its
@@ -88,7 +89,7 @@ enum hold follow_stream(
 /* Holds for ms milliseconds, or until the client leaves; never HOLD_READY. */
 enum hold follow_delay(struct waiter *w, uint64_t ms);
 
-/* Holds until the client's socket takes more, or as above. */
+/* Holds until the client's socket takes more, or for ms milliseconds. */
 enum hold follow_writable(struct waiter *w, uint64_t ms);
 
 /* Requests that wait for a file now, and files and directories being followed. */

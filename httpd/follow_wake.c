@@ -39,7 +39,8 @@ void waiter_wake(struct follow *f, struct waiter *w)
 bool waiter_is_due(const struct waiter *w, const struct live_view *view, uint64_t now)
 {
 	return view->edge > w->offset || view->state != STATE_GROWING || view->truncated ||
-	       atomic_load(&w->peer->gone) || (w->deadline_ms && w->deadline_ms <= now);
+	       (atomic_load(&w->peer->gone) && !w->sending) ||
+	       (w->deadline_ms && w->deadline_ms <= now);
 }
 
 /* One that is due for growth alone, and near. */

@@ -92,6 +92,19 @@ def test_who_asks_for_a_plain_handle_is_not_held(declared):
     assert mount.reader("f", os.O_NONBLOCK | os.O_SYNC).errno(os.pread, 100, 3000) == errno.EIO
 
 
+def test_who_asks_for_a_plain_handle_of_an_aborted_file_is_not_held(mount):
+    """Nor when somebody then goes on with it."""
+    mount.writer("f").close()
+    mount.abort("f")
+    reader = mount.reader("f", os.O_NONBLOCK | os.O_SYNC)
+    writer = mount.writer("f", os.O_WRONLY | os.O_APPEND)
+    assert mount.xattr("f", "state") == "growing"
+    assert reader.errno(os.pread, 1, 0) == errno.EIO
+    writer.write(b"x")
+    assert reader.read() == b"x"
+    writer.close()
+
+
 @pytest.mark.parametrize("flags", [0, os.O_NONBLOCK], ids=["blocking", "nonblocking"])
 def test_reads_below_it_are_held(declared, flags):
     mount, writer = declared

@@ -119,6 +119,17 @@ def test_a_request_behind_it_gets_no_answer_but_spoils_nothing(long_file, web):
     assert len(lines(web, 1)) == 1
 
 
+def test_a_client_that_only_sends_no_more_gets_all(long_file, web):
+    """As "nc -N" does, and as one that wants less."""
+    client = web.connect()
+    client.begin("/f.bin").socket.shutdown(socket.SHUT_WR)
+    assert client.response().rest() == DATA
+    response = begin(web)
+    response.client.socket.shutdown(socket.SHUT_WR)
+    assert DATA.endswith(response.rest())
+    assert [line["outcome"] for line in lines(web, 2)] == ["ok", "ok"]
+
+
 @pytest.mark.parametrize("contents", [OTHER, OTHER[:LONG], b""], ids=["as long", "shorter", "none"])
 def test_a_file_that_is_rewritten_meanwhile_is_cut(long_file, web, contents):
     """Before the server's next look, which comes after half a second."""
