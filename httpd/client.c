@@ -88,6 +88,13 @@ void client_set_body(
 	SCOPED_LOCK(&c->lock);
 	client->body = body;
 	client->body_end = end;
+	client->body_cut = false;
+}
+
+bool client_body_was_cut(struct clients *c, const struct client *client)
+{
+	SCOPED_LOCK(&c->lock);
+	return client->body_cut;
 }
 
 void client_set_close_delimited(struct clients *c, struct client *client, bool yes)
@@ -129,8 +136,9 @@ void clients_reap(struct clients *c, uint64_t now_ms, bool idle_too)
 	list_for_each (it, &c->all) {
 		struct client *client = list_entry(it, struct client, entry);
 
+		client->body_cut |= body_is_missing(client);
 		if ((client->deadline_ms && client->deadline_ms <= now_ms) ||
-			(idle_too && client->idle) || body_is_missing(client))
+			(idle_too && client->idle) || client->body_cut)
 			(void)shutdown(client->socket, SHUT_RDWR); /* it may have gone by itself */
 	}
 }

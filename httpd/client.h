@@ -31,6 +31,7 @@ struct client {
 	bool idle;            /* between requests; clients->lock */
 	const struct resource *body; /* whose bytes the kernel sends, NULL: none; clients->lock */
 	uint64_t body_end;           /* its size must not become less; clients->lock */
+	bool body_cut;               /* it did, or the like; clients->lock */
 	bool close_delimited; /* a body runs that an orderly close would end; clients->lock */
 	char address[INET6_ADDRSTRLEN];
 };
@@ -49,6 +50,9 @@ void client_expect_header(
 /* The kernel sends from body, up to offset end; NULL: no longer. The caller keeps it open. */
 void client_set_body(
 	struct clients *c, struct client *client, const struct resource *body, uint64_t end);
+
+/* Whether the body that was set last was found missing, and the client shut down. */
+bool client_body_was_cut(struct clients *c, const struct client *client);
 
 /* From now on, or no longer, only a reset tells the client that its answer was cut. */
 void client_set_close_delimited(struct clients *c, struct client *client, bool yes);

@@ -12,6 +12,7 @@
 #include "httpd/get.h"
 #include "httpd/path.h"
 #include "httpd/put.h"
+#include "httpd/reader.h"
 #include "httpd/reply.h"
 #include "httpd/server.h"
 
@@ -372,6 +373,11 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	*con = NULL;
 	waiter_done(&rq->waiter); /* before its live may go */
 	put_end(rq);
+	if (rq->by_kernel && !rq->finished && how != MHD_REQUEST_TERMINATED_COMPLETED_OK &&
+		client_body_was_cut(&s->clients, rq->client)) {
+		rq->outcome = OUTCOME_OK; /* it did not leave by itself */
+		reader_note_cut(rq, OUTCOME_ABORTED);
+	}
 	if (rq->close_delimited && !rq->finished && how != MHD_REQUEST_TERMINATED_COMPLETED_OK)
 		client_reset(rq->client->socket);
 	if (rq->close_delimited)

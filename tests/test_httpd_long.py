@@ -142,6 +142,17 @@ def test_a_file_that_is_rewritten_meanwhile_is_cut(long_file, web, contents):
     assert all(line["outcome"] != "ok" for line in lines(web, 5))
 
 
+@pytest.mark.parametrize("value", [None, f"bytes=0-{LONG - 2}"], ids=["long", "shorter"])
+def test_who_stalls_while_a_file_is_rewritten_did_not_leave(long_file, web, value):
+    """The server's next look says what became of it."""
+    response = begin(web, Range=value)
+    long_file.write_file("f.bin", OTHER)
+    (line,) = lines(web, 1)
+    assert line["outcome"] == "aborted" and line["bytes"] < SIZE
+    assert web.metric("cuts_total") == 1
+    response.cut()
+
+
 def test_a_file_that_grows_meanwhile_is_sent_as_it_was(long_file, web):
     response = begin(web)
     writer = long_file.writer("f.bin", os.O_WRONLY | os.O_APPEND)
