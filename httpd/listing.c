@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "httpd/page.h"
 #include "httpd/reply.h"
+#include "httpd/root.h"
 #include "httpd/server.h"
 
 bool listing_wants_json(const struct request *rq)
@@ -37,8 +38,7 @@ static struct progress file_progress(
 	autoclose int fd = -1;
 
 	if (st->st_dev == s->live_device)
-		fd = openat(
-			directory, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+		fd = openat(directory, name, ROOT_READ | O_NOFOLLOW | O_CLOEXEC);
 	return state_or_plain(fd, (uint64_t)st->st_size);
 }
 

@@ -343,6 +343,8 @@ def test_a_held_range_of_a_file_that_aborts(growing):
 @pytest.mark.options("hold=open", "nonblock=hold")
 def test_a_mount_that_makes_others_wait_is_followed(growing):
     _, web, writer = growing
+    (entry,) = json.loads(web.get("/", Accept="application/json"))["entries"]
+    assert (entry["state"], entry["size"]) == ("growing", 100)
     response = web.request("/f.txt")
     assert response.exactly(100) == pattern(100)
     writer.write(b"more")
