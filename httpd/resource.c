@@ -165,7 +165,7 @@ bool resource_was_cut(const struct resource *r)
 {
 	struct progress p;
 
-	return resource_changed(r) && (state_progress(r->fd, &p) < 0 || p.cuts != r->cuts);
+	return r->state != STATE_PLAIN && (state_progress(r->fd, &p) < 0 || p.cuts != r->cuts);
 }
 
 int resource_open(const struct server *s, const char *name, size_t data_max, struct resource *ret)

@@ -10,6 +10,8 @@
 /* Longer than the coarsest clock tick of the kernel (CONFIG_HZ=100): once a change is older than
  * this, the next one has another timestamp. */
 #define TICK_NS 20000000
+/* The same where times are whole seconds, or pairs of them: ext4 with small inodes, FAT. */
+#define COARSE_NS 2000000000
 
 static int64_t nanoseconds(const struct timespec *t)
 {
@@ -19,7 +21,7 @@ static int64_t nanoseconds(const struct timespec *t)
 void validator_of_stat(const struct stat *st, const struct timespec *now, struct validator *ret)
 {
 	int64_t changed = nanoseconds(&st->st_ctim), modified = nanoseconds(&st->st_mtim);
-	bool weak = nanoseconds(now) - changed < TICK_NS;
+	bool weak = nanoseconds(now) - changed < (st->st_ctim.tv_nsec ? TICK_NS : COARSE_NS);
 
 	ret->present = true;
 	ret->modified = st->st_mtim.tv_sec;

@@ -10,6 +10,7 @@ import pytest
 
 from harness import procs, server
 from harness.data import pattern, pieces
+from harness.tools import Image
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.modes("on", "off")]
 
@@ -140,6 +141,31 @@ def test_a_file_that_is_rewritten_meanwhile_is_cut(long_file, web, contents):
         assert how in ("closed", "reset") and len(body) < SIZE
         long_file.write_file("f.bin", DATA)
     assert all(line["outcome"] != "ok" for line in lines(web, 5))
+
+
+@pytest.fixture
+def coarse(base):
+    """A store whose clock shows whole seconds."""
+    image = Image(base, "ext4", 64 << 20, mkfs=("-q", "-I", "128", "-O", "^has_journal"))
+    yield image.path
+    image.end()
+
+
+def test_a_file_that_is_rewritten_within_one_tick_is_cut(coarse, mode, make_mount, serve):
+    mount = make_mount(mode, store=coarse)
+    web = serve(mount.mnt)
+    for _ in range(5):
+        mount.write_file("f.bin", DATA)
+        before = mount.stat("f.bin").st_ctime_ns
+        response = begin(web)
+        web.process.send_signal(signal.SIGSTOP)
+        mount.write_file("f.bin", OTHER)
+        web.process.send_signal(signal.SIGCONT)
+        response.cut()
+        assert web.request("/f.bin", "HEAD").headers["etag"].startswith("W/")
+        if mount.stat("f.bin").st_ctime_ns == before:
+            return
+    raise AssertionError("it was never rewritten within one second")
 
 
 @pytest.mark.parametrize("value", [None, f"bytes=0-{LONG - 2}"], ids=["long", "shorter"])

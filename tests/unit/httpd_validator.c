@@ -103,7 +103,7 @@ static void test_conditions(void)
 static void test_etag(void)
 {
 	struct stat st = {.st_ino = 1, .st_size = 2, .st_mtim = {NOW, 0}, .st_ctim = {NOW, 5}};
-	struct timespec soon = {NOW, 1000000}, later = {NOW + 1, 0};
+	struct timespec soon = {NOW, 1000000}, later = {NOW + 1, 0}, much_later = {NOW + 2, 0};
 	struct validator a, b;
 
 	validator_of_stat(&st, &soon, &a);
@@ -112,6 +112,11 @@ static void test_etag(void)
 	st.st_ctim.tv_nsec++;
 	validator_of_stat(&st, &later, &a);
 	CHECK(strcmp(a.etag, b.etag), "%s", a.etag);
+	st.st_ctim.tv_nsec = 0;
+	validator_of_stat(&st, &later, &a);
+	CHECK(a.etag[0] == 'W', "%s", a.etag);
+	validator_of_stat(&st, &much_later, &a);
+	CHECK(a.etag[0] == '"', "%s", a.etag);
 	st.st_mtim.tv_sec = NOW + 100;
 	validator_of_stat(&st, &later, &a);
 	CHECK(a.modified == NOW + 1, "%ld", (long)a.modified);
