@@ -117,18 +117,19 @@ enum MHD_Result complete_answer(struct request *rq, bool *ret_again)
 		answer = range_of_complete(&set, size, &parts);
 	if (answer == RANGE_UNSATISFIABLE)
 		return reply_unsatisfiable(rq, size);
+	errno = EIO; /* unless another is told */
 	if (answer == RANGE_PARTS) {
 		r = parts_response(rq, &parts, size);
 	} else {
 		r = body_of_file(rq, 0, size);
 		reply_header(r, "Content-Type", request_type(rq));
 	}
-	if (!r && resource_changed(&rq->resource)) {
-		*ret_again = true;
-		return MHD_YES;
+	if (!r) {
+		int error = errno;
+
+		*ret_again = resource_changed(&rq->resource);
+		return *ret_again ? MHD_YES : reply_errno(rq, -error);
 	}
-	if (!r)
-		return reply_errno(rq, -EIO);
 	validator_headers(r, &v);
 	return reply_send(rq, answer == RANGE_PARTS ? MHD_HTTP_PARTIAL_CONTENT : MHD_HTTP_OK, r);
 }

@@ -95,6 +95,13 @@ enum push_result push_bytes(struct push *p, int socket, const struct push_source
 	return PUSH_LATER;
 }
 
+/* What sendfile(2) may say of its socket rather than of the file. */
+static bool is_of_the_client(int error)
+{
+	return error == EPIPE || error == ECONNRESET || error == ETIMEDOUT ||
+	       error == EHOSTUNREACH || error == ENETUNREACH;
+}
+
 /* One piece, for it may have to come from a disk. */
 enum push_result push_file(int socket, int file, uint64_t *offset, uint64_t end)
 {
@@ -111,5 +118,5 @@ enum push_result push_file(int socket, int file, uint64_t *offset, uint64_t end)
 	}
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return PUSH_LATER;
-	return n < 0 && (errno == EPIPE || errno == ECONNRESET) ? PUSH_GONE : PUSH_SHORT;
+	return n < 0 && is_of_the_client(errno) ? PUSH_GONE : PUSH_SHORT;
 }
