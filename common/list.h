@@ -44,6 +44,12 @@ static inline void list_del(struct list *l)
 	list_init(l);
 }
 
+static inline void list_move_tail(struct list *head, struct list *l)
+{
+	list_del(l);
+	list_add_tail(head, l);
+}
+
 #define list_entry(l, type, member) ((type *)((char *)(l)-offsetof(type, member)))
 #define list_for_each(it, head)     for (struct list *it = (head)->next; it != (head); it = it->next)
 /* The body may delete it. */

@@ -130,15 +130,15 @@ static enum push_result push_from(
 
 /* What came while the request is held at the edge; see follow_take. What the socket does not take
  * stays pending, for body_read(). */
-static bool push_growth(void *cls, const char *data, size_t size)
+static bool push_growth(void *cls, const struct push_piece *piece)
 {
 	struct live_body *b = cls;
 	uint64_t sent = 0;
 	enum push_result result;
 
-	if (size >= b->end - b->rq->waiter.offset)
+	if (piece->size >= b->end - b->rq->waiter.offset)
 		return false; /* which may be the end of it */
-	result = push_data(&b->push, b->rq->client->socket, data, size, &sent, is_chunked(b));
+	result = push_piece(&b->push, b->rq->client->socket, piece, &sent, is_chunked(b));
 	count_pushed(b, sent);
 	return result == PUSH_DONE;
 }

@@ -22,6 +22,7 @@
 
 #include "common/list.h"
 #include "httpd/live.h"
+#include "httpd/push.h"
 
 struct follow;
 
@@ -36,7 +37,7 @@ struct peer {
 
 /* Sends what came at the offset of a request that is held. In the follow thread or, while that
  * waits, a helper of it; must not block. False when not all is sent: the request runs again. */
-typedef bool follow_take(void *cls, const char *data, size_t size);
+typedef bool follow_take(void *cls, const struct push_piece *piece);
 
 struct waiter {
 	struct peer *peer;

@@ -26,7 +26,6 @@ struct slot {
 	void *what; /* struct live or struct peer */
 };
 
-#define GIVEN       16384 /* what is given in one piece; who is farther behind is resumed */
 #define HELPERS_MAX 7
 
 /* One growth on its way to many, by the follow thread and its helpers. */
@@ -38,8 +37,8 @@ struct giving {
 	struct list takers, kept, refused; /* of struct waiter: still to serve, and served */
 	unsigned busy;                     /* being served */
 	bool ending;
-	uint64_t from, edge; /* these two and data do not change while anybody is served */
-	char data[GIVEN];
+	uint64_t from, edge; /* these two and the piece do not change while anybody is served */
+	struct push_piece piece;
 };
 
 struct follow {

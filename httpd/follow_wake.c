@@ -5,7 +5,8 @@
 
 #include "httpd/clock.h"
 
-#define CROWD 32 /* worth waking others for */
+#define CROWD   32 /* worth waking others for */
+#define AT_ONCE 8  /* served without a look at who else takes part */
 
 atomic_uint *follow_counter(struct follow *f, const struct live *live)
 {
@@ -47,7 +48,8 @@ bool waiter_is_due(const struct waiter *w, const struct live_view *view, uint64_
 static bool waiter_takes(const struct waiter *w, const struct live_view *view)
 {
 	return w->take && view->edge > w->offset && view->state == STATE_GROWING &&
-	       !view->truncated && !atomic_load(&w->peer->gone) && view->edge - w->offset <= GIVEN;
+	       !view->truncated && !atomic_load(&w->peer->gone) &&
+	       view->edge - w->offset <= PUSH_PIECE_SIZE;
 }
 
 /* Those due leave the list: for woken, or for takers. Returns the next deadline of the rest. */
@@ -77,6 +79,13 @@ static uint64_t collect_due_locked(struct follow *f, struct live *live, bool eve
 
 /* -- giving --------------------------------------------------------------------------------- */
 
+static void lists_join(struct list *to, struct list *from)
+{
+	list_for_each_safe (it, from) {
+		list_move_tail(to, it);
+	}
+}
+
 /* A crowd does not fit into the processor's cache: what the next one needs is fetched while this
  * one is served. */
 static void prefetch_next(const struct list *it, const struct list *end)
@@ -92,22 +101,31 @@ static void prefetch_next(const struct list *it, const struct list *end)
 }
 
 /* The lock is let go of meanwhile. */
-static void give_one_locked(struct giving *g)
+static void give_some_locked(struct giving *g)
 {
-	struct list *it = g->takers.next;
-	struct waiter *w = list_entry(it, struct waiter, entry);
-	bool taken;
+	struct list mine, kept, refused;
 
-	prefetch_next(it, &g->takers);
-	list_del(it);
+	list_init(&mine);
+	list_init(&kept);
+	list_init(&refused);
+	for (int i = 0; i < AT_ONCE && !list_is_empty(&g->takers); i++)
+		list_move_tail(&mine, g->takers.next);
 	g->busy++;
 	pthread_mutex_unlock(&g->lock);
-	taken = w->offset == g->from && w->take(w->take_cls, g->data, (size_t)(g->edge - g->from));
-	if (taken)
-		w->offset = g->edge;
+	list_for_each_safe (it, &mine) {
+		struct waiter *w = list_entry(it, struct waiter, entry);
+		bool taken;
+
+		prefetch_next(it, &mine);
+		taken = w->offset == g->from && w->take(w->take_cls, &g->piece);
+		if (taken)
+			w->offset = g->edge;
+		list_move_tail(taken ? &kept : &refused, it);
+	}
 	pthread_mutex_lock(&g->lock);
 	g->busy--;
-	list_add_tail(taken ? &g->kept : &g->refused, it);
+	lists_join(&g->kept, &kept);
+	lists_join(&g->refused, &refused);
 }
 
 static void *helper_run(void *data)
@@ -120,7 +138,7 @@ static void *helper_run(void *data)
 			pthread_cond_wait(&g->begun, &g->lock);
 			continue;
 		}
-		give_one_locked(g);
+		give_some_locked(g);
 		if (!g->busy)
 			pthread_cond_signal(&g->done);
 	}
@@ -154,30 +172,24 @@ void giving_end(struct giving *g)
 	pthread_cond_destroy(&g->done);
 }
 
-static void lists_join(struct list *to, struct list *from)
-{
-	list_for_each_safe (it, from) {
-		list_del(it);
-		list_add_tail(to, it);
-	}
-}
-
 /* Those who took what came are kept, the others refused. */
 static void growth_give(
 	struct giving *g, struct live *live, uint64_t edge, struct list *takers, unsigned count)
 {
 	uint64_t from = list_entry(takers->next, struct waiter, entry)->offset;
 	size_t size = (size_t)(edge - from);
-	bool is_read = pread(live->fd, g->data, size, (off_t)from) == (ssize_t)size;
+	bool is_read =
+		pread(live->fd, push_piece_data(&g->piece), size, (off_t)from) == (ssize_t)size;
 
 	pthread_mutex_lock(&g->lock);
+	push_piece_set(&g->piece, size);
 	g->from = from;
 	g->edge = edge;
 	lists_join(is_read ? &g->takers : &g->refused, takers);
 	if (count >= CROWD)
 		pthread_cond_broadcast(&g->begun);
 	while (!list_is_empty(&g->takers))
-		give_one_locked(g);
+		give_some_locked(g);
 	while (g->busy)
 		pthread_cond_wait(&g->done, &g->lock);
 	pthread_mutex_unlock(&g->lock);

@@ -10,12 +10,17 @@
 #define TURN      4 /* pieces before others have theirs */
 #define SEND_SIZE ((uint64_t)2 << 20)
 
+static size_t chunk_frame(char frame[static PUSH_FRAME_SIZE], size_t size)
+{
+	return (size_t)snprintf(frame, PUSH_FRAME_SIZE, "%zx\r\n", size);
+}
+
 static void begin_piece(struct push *p, size_t size, bool chunked)
 {
 	p->data_left = size;
 	if (!chunked)
 		return;
-	p->frame_left = (size_t)snprintf(p->frame, sizeof(p->frame), "%zx\r\n", size);
+	p->frame_left = chunk_frame(p->frame, size);
 	p->end_left = 2;
 }
 
@@ -41,9 +46,9 @@ static ssize_t send_piece(const struct push *p, int socket, const char *data)
 	return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static enum push_result push_pending(struct push *p, int socket, const char *data, uint64_t *offset)
+/* n: what send(2) returned. */
+static enum push_result count_sent(struct push *p, ssize_t n, uint64_t *offset)
 {
-	ssize_t n = send_piece(p, socket, data);
 	size_t sent = n < 0 ? 0 : (size_t)n;
 
 	if (n < 0)
@@ -54,14 +59,28 @@ static enum push_result push_pending(struct push *p, int socket, const char *dat
 	return push_is_pending(p) ? PUSH_LATER : PUSH_DONE;
 }
 
-enum push_result push_data(
-	struct push *p, int socket, const char *data, size_t size, uint64_t *offset, bool chunked)
+void push_piece_set(struct push_piece *piece, size_t size)
 {
-	begin_piece(p, size, chunked);
-	return push_pending(p, socket, data, offset);
+	char frame[PUSH_FRAME_SIZE];
+
+	piece->size = size;
+	piece->frame = chunk_frame(frame, size);
+	memcpy(push_piece_data(piece) - piece->frame, frame, piece->frame);
+	memcpy(push_piece_data(piece) + size, "\r\n", 2);
 }
 
-static enum push_result push_piece(
+enum push_result push_piece(
+	struct push *p, int socket, const struct push_piece *piece, uint64_t *offset, bool chunked)
+{
+	size_t before = chunked ? piece->frame : 0, after = chunked ? 2 : 0;
+	ssize_t n = send(socket, piece->room + PUSH_FRAME_SIZE - before,
+		before + piece->size + after, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	begin_piece(p, piece->size, chunked);
+	return count_sent(p, n, offset);
+}
+
+static enum push_result push_next(
 	struct push *p, int socket, const struct push_source *from, uint64_t *offset)
 {
 	struct recent_piece *piece = NULL;
@@ -72,7 +91,7 @@ static enum push_result push_piece(
 		data = recent_read(
 			from->recent, from->file, from->version, *offset, p->data_left, &piece);
 	if (data)
-		result = push_pending(p, socket, data, offset);
+		result = count_sent(p, send_piece(p, socket, data), offset);
 	recent_done(piece);
 	return result;
 }
@@ -88,7 +107,7 @@ enum push_result push_bytes(struct push *p, int socket, const struct push_source
 			return PUSH_DONE;
 		if (!push_is_pending(p))
 			begin_piece(p, (size_t)(left < most ? left : most), chunked);
-		result = push_piece(p, socket, from, offset);
+		result = push_next(p, socket, from, offset);
 		if (result != PUSH_DONE)
 			return result;
 	}

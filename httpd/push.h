@@ -15,8 +15,11 @@
 
 #include "httpd/recent.h"
 
+#define PUSH_FRAME_SIZE 16
+#define PUSH_PIECE_SIZE 16384
+
 struct push {
-	char frame[16];                         /* what stands before the data of a chunk */
+	char frame[PUSH_FRAME_SIZE];            /* what stands before the data of a chunk */
 	size_t frame_left, data_left, end_left; /* of the piece that is on its way */
 };
 
@@ -45,8 +48,22 @@ enum push_result push_bytes(struct push *p, int socket, const struct push_source
 /* The same from a file that does not grow, as it is: by sendfile(2). */
 enum push_result push_file(int socket, int file, uint64_t *offset, uint64_t end);
 
-/* Nothing is pending; these size bytes, at *offset, are the next. */
-enum push_result push_data(
-	struct push *p, int socket, const char *data, size_t size, uint64_t *offset, bool chunked);
+/* Bytes that are the same for many, and around them what makes a chunk of them. */
+struct push_piece {
+	char room[PUSH_FRAME_SIZE + PUSH_PIECE_SIZE + 2];
+	size_t frame, size; /* before the data; of the data */
+};
+
+static inline char *push_piece_data(struct push_piece *piece)
+{
+	return piece->room + PUSH_FRAME_SIZE;
+}
+
+/* So many bytes have been put there. */
+void push_piece_set(struct push_piece *piece, size_t size);
+
+/* Nothing is pending; the piece, at *offset, is the next. */
+enum push_result push_piece(
+	struct push *p, int socket, const struct push_piece *piece, uint64_t *offset, bool chunked);
 
 #endif
