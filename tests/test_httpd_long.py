@@ -15,7 +15,7 @@ from harness.tools import Image
 pytestmark = [pytest.mark.sanitize, pytest.mark.modes("on", "off")]
 
 LONG = 16 << 20
-SIZE = LONG + (3 << 20) + 17
+SIZE = LONG + (1 << 20) + 17
 DATA = pattern(SIZE, seed=7)
 OTHER = pattern(SIZE, seed=8)
 
@@ -42,10 +42,9 @@ def begin(web, target="/f.bin", **kwargs):
 
 # -- complete files
 
-@pytest.mark.parametrize("version", ["1.1", "1.0"])
-@pytest.mark.parametrize("value, first, last", [
-    (None, 0, SIZE - 1), ("bytes=1000-", 1000, SIZE - 1), (f"bytes=5-{4 + LONG}", 5, 4 + LONG),
-    (f"bytes=-{LONG}", SIZE - LONG, SIZE - 1)])
+@pytest.mark.parametrize("version, value, first, last", [
+    ("1.1", None, 0, SIZE - 1), ("1.0", None, 0, SIZE - 1), ("1.1", "bytes=1000-", 1000, SIZE - 1),
+    ("1.1", f"bytes=5-{4 + LONG}", 5, 4 + LONG), ("1.0", f"bytes=-{LONG}", SIZE - LONG, SIZE - 1)])
 def test_all_bytes_and_the_end_of_the_connection(long_file, web, version, value, first, last):
     response = web.request("/f.bin", version=version, Range=value)
     length = last - first + 1
@@ -134,13 +133,13 @@ def test_a_client_that_only_sends_no_more_gets_all(long_file, web):
 @pytest.mark.parametrize("contents", [OTHER, OTHER[:LONG], b""], ids=["as long", "shorter", "none"])
 def test_a_file_that_is_rewritten_meanwhile_is_cut(long_file, web, contents):
     """Before the server's next look, which comes after half a second."""
-    for _ in range(5):
+    for _ in range(2):
         response = begin(web)
         long_file.write_file("f.bin", contents)
         how, body = response.cut()
         assert how in ("closed", "reset") and len(body) < SIZE
         long_file.write_file("f.bin", DATA)
-    assert all(line["outcome"] != "ok" for line in lines(web, 5))
+    assert all(line["outcome"] != "ok" for line in lines(web, 2))
 
 
 @pytest.fixture
@@ -244,7 +243,7 @@ def test_followers_get_all_of_a_declared_file(declared, web, version):
         assert (line["bytes"], line["outcome"]) == (SIZE, "ok")
 
 
-@pytest.mark.parametrize("last", [1, 2, 5000, 40_000])
+@pytest.mark.parametrize("last", [1, 5000, 40_000])
 def test_the_last_bytes_come_alone(declared, web, last):
     _, writer = declared
     responses = followers(web, 3)
@@ -293,10 +292,10 @@ def test_a_declared_file_that_starts_over_while_its_end_is_sent(declared, web):
         except server.Cut:
             ends.append(True)
 
-    for turn in range(8):
+    for turn in range(4):
         writer.pwrite(DATA, 0)
         response, ends = begin(web), []
-        reading = threading.Timer(turn / 1000, read)
+        reading = threading.Timer(turn / 500, read)
         reading.start()
         writer.truncate(0)
         mount.declare("f.bin", SIZE)
