@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include "httpd/body.h"
-#include "httpd/body_long.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -8,6 +7,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "httpd/body_long.h"
 #include "httpd/client.h"
 #include "httpd/clock.h"
 #include "httpd/push.h"
@@ -48,10 +48,10 @@ static ssize_t cut_by_reset(struct live_body *b, char *buf)
 
 static ssize_t cut(struct live_body *b, enum outcome why, char *buf)
 {
+	if (!b->rq->close_delimited)
+		return reader_cut(b->rq, why, buf);
 	reader_note_cut(b->rq, why);
-	if (b->rq->close_delimited)
-		return cut_by_reset(b, buf);
-	return reader_stop(b->rq, buf);
+	return cut_by_reset(b, buf);
 }
 
 /* Neither were bytes taken back, nor is the file longer than its client was told. */
@@ -75,12 +75,17 @@ static bool is_still_true(const struct live_body *b)
 	return is_true(b, &view);
 }
 
+static bool is_chunked(const struct live_body *b)
+{
+	return !b->has_length && !b->rq->close_delimited;
+}
+
 /* The clean end. Over TLS only the library can say it. */
 static ssize_t finish(struct live_body *b, char *buf)
 {
 	if (!b->has_length && !is_still_true(b))
 		return cut(b, OUTCOME_ABORTED, buf);
-	if ((!b->has_length && !b->rq->close_delimited) || b->rq->server->tls)
+	if (is_chunked(b) || b->rq->server->tls)
 		return MHD_CONTENT_READER_END_OF_STREAM;
 	return reader_finish(b->rq, buf);
 }
@@ -92,11 +97,6 @@ static void flush(struct live_body *b)
 	if (!b->flushed)
 		client_flush(b->rq->client->socket);
 	b->flushed = true;
-}
-
-static bool is_chunked(const struct live_body *b)
-{
-	return !b->has_length && !b->rq->close_delimited;
 }
 
 static bool goes_past_library(const struct live_body *b, uint64_t offset, uint64_t end)

@@ -18,12 +18,6 @@ struct long_body {
 	uint64_t moved_ms; /* when the socket last took something; 0: nothing yet */
 };
 
-static ssize_t cut(const struct long_body *b, enum outcome why, char *buf)
-{
-	reader_note_cut(b->rq, why);
-	return reader_stop(b->rq, buf);
-}
-
 static enum push_result push_more(struct long_body *b)
 {
 	int socket = b->rq->client->socket;
@@ -43,7 +37,7 @@ static ssize_t last_byte(struct long_body *b, char *buf)
 	const struct resource *file = &b->rq->resource;
 
 	if (pread(file->fd, buf, 1, (off_t)b->offset) != 1 || resource_was_cut(file))
-		return cut(b, OUTCOME_ABORTED, buf);
+		return reader_cut(b->rq, OUTCOME_ABORTED, buf);
 	b->offset++;
 	return 1;
 }
@@ -63,12 +57,12 @@ static ssize_t long_read(void *cls, uint64_t pos, char *buf, size_t max)
 				return 0;
 			break;
 		case PUSH_GONE:
-			return cut(b, OUTCOME_GONE, buf);
+			return reader_cut(b->rq, OUTCOME_GONE, buf);
 		case PUSH_SHORT:
-			return cut(b, OUTCOME_ABORTED, buf);
+			return reader_cut(b->rq, OUTCOME_ABORTED, buf);
 		}
 	}
-	return cut(b, b->rq->outcome, buf);
+	return reader_cut(b->rq, b->rq->outcome, buf);
 }
 
 struct MHD_Response *body_long(struct request *rq, uint64_t first, uint64_t length)

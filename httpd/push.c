@@ -73,9 +73,14 @@ enum push_result push_piece(
 	struct push *p, int socket, const struct push_piece *piece, uint64_t *offset, bool chunked)
 {
 	size_t before = chunked ? piece->frame : 0, after = chunked ? 2 : 0;
-	ssize_t n = send(socket, piece->room + PUSH_FRAME_SIZE - before,
-		before + piece->size + after, MSG_NOSIGNAL | MSG_DONTWAIT);
+	size_t all = before + piece->size + after;
+	ssize_t n = send(
+		socket, piece->room + PUSH_FRAME_SIZE - before, all, MSG_NOSIGNAL | MSG_DONTWAIT);
 
+	if (n == (ssize_t)all) {
+		*offset += piece->size;
+		return PUSH_DONE;
+	}
 	begin_piece(p, piece->size, chunked);
 	return count_sent(p, n, offset);
 }

@@ -32,6 +32,12 @@ void reader_note_cut(struct request *rq, enum outcome why)
 	rq->outcome = why;
 }
 
+ssize_t reader_cut(struct request *rq, enum outcome why, char *buf)
+{
+	reader_note_cut(rq, why);
+	return reader_stop(rq, buf);
+}
+
 bool reader_looks_again(struct request *rq, enum hold hold)
 {
 	if (hold == HOLD_GONE)

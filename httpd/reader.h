@@ -22,6 +22,9 @@ ssize_t reader_finish(struct request *rq, char *buf);
 /* The answer will not be whole: for the log and the metrics. */
 void reader_note_cut(struct request *rq, enum outcome why);
 
+/* Both. */
+ssize_t reader_cut(struct request *rq, enum outcome why, char *buf);
+
 /* True when it is time to look again, false when the request is held: the reader returns 0. */
 bool reader_looks_again(struct request *rq, enum hold hold);
 

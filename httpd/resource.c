@@ -85,8 +85,10 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
 
 static void drop_data(struct resource *r)
 {
-	if (r->data && r->data_size > RESOURCE_SMALL)
-		atomic_fetch_sub(&data_held, r->data_size);
+	size_t size = (size_t)r->st.st_size;
+
+	if (r->data && size > RESOURCE_SMALL)
+		atomic_fetch_sub(&data_held, size);
 	free(r->data);
 	r->data = NULL;
 }
@@ -107,14 +109,14 @@ static char *make_room(size_t size)
 /* None when it cannot be read whole: that comes up again. */
 static void read_data(struct resource *r, int fd)
 {
+	size_t size = (size_t)r->st.st_size;
 	ssize_t n;
 
-	r->data_size = (size_t)r->st.st_size;
-	r->data = make_room(r->data_size);
+	r->data = make_room(size);
 	if (!r->data)
 		return;
-	n = pread(fd, r->data, r->data_size + 1, 0); /* a longer one is another */
-	if (n < 0 || (size_t)n != r->data_size)
+	n = pread(fd, r->data, size + 1, 0); /* a longer one is another */
+	if (n < 0 || (size_t)n != size)
 		drop_data(r);
 }
 

@@ -19,7 +19,6 @@ struct resource {
 	enum state state; /* STATE_PLAIN for directories and where there are no states */
 	uint64_t cuts;    /* of struct progress, when the file has a state */
 	char *data;       /* all st.st_size bytes, as they were at that moment; NULL: not read */
-	size_t data_size; /* so many */
 };
 
 #define RESOURCE_SMALL ((size_t)32 << 10) /* up to about here a copy beats sendfile(2) anyhow */

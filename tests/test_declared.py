@@ -66,7 +66,7 @@ def test_progress_tells_all_at_once(declared):
 
 
 def test_who_was_told_of_bytes_that_are_gone_does_not_wait_for_them(declared):
-    """As rww-httpd reads: below an edge that it was told, through a handle that shall not wait."""
+    """As a server may read: below an edge that it was told, through a handle that shall not wait."""
     mount, writer = declared
     reader = mount.reader("f", os.O_NONBLOCK)
     assert mount.xattr("f", "progress").startswith("growing 1000 ")

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 """Bodies of 16 MiB and more, of which rww-httpd sends all but the last byte past its library."""
-import json
 import os
 import signal
 import socket
@@ -8,7 +7,7 @@ import threading
 
 import pytest
 
-from harness import procs, server
+from harness import server
 from harness.data import pattern, pieces
 from harness.tools import Image
 
@@ -24,11 +23,6 @@ OTHER = pattern(SIZE, seed=8)
 def long_file(mount):
     mount.write_file("f.bin", DATA)
     return mount
-
-
-def lines(web, count):
-    procs.wait_until(lambda: web.access().count("\n") >= count, f"{count} log lines")
-    return [json.loads(line) for line in web.access().splitlines()]
 
 
 def begin(web, target="/f.bin", **kwargs):
@@ -53,7 +47,7 @@ def test_all_bytes_and_the_end_of_the_connection(long_file, web, version, value,
     assert response.headers["connection"].lower() == "close"
     assert response.rest() == DATA[first:last + 1]
     assert response.client.socket.recv(1) == b"", "no reset"
-    (line,) = lines(web, 1)
+    (line,) = web.logged(1)
     assert (line["bytes"], line["outcome"]) == (length, "ok")
     assert web.metric("sent_bytes_total") == length
     assert web.metric("cuts_total") == 0
@@ -95,7 +89,7 @@ def test_many_at_once_and_others_meanwhile(long_file, web):
 def test_who_does_not_read_is_let_go(long_file, serve):
     web = serve(long_file.mnt, "--idle-timeout=1", identity=long_file.identity())
     stalled = begin(web)
-    (line,) = lines(web, 1)
+    (line,) = web.logged(1)
     assert line["outcome"] == "timeout" and 0 < line["bytes"] < SIZE
     stalled.cut()
     web.wait_metric("connections", 0)
@@ -105,7 +99,7 @@ def test_who_does_not_read_is_let_go(long_file, serve):
 def test_clients_that_leave(long_file, web, how):
     for _ in range(10):
         getattr(begin(web).client, how)()
-    for line in lines(web, 10):
+    for line in web.logged(10):
         assert line["outcome"] == "client gone" and line["bytes"] < SIZE
     web.wait_metric("connections", 0)
 
@@ -116,7 +110,7 @@ def test_a_request_behind_it_gets_no_answer_but_spoils_nothing(long_file, web):
     response.client.begin("/f.bin").begin("/f.bin")
     assert DATA.endswith(response.rest())
     assert response.client.is_closed()
-    assert len(lines(web, 1)) == 1
+    assert len(web.logged(1)) == 1
 
 
 def test_a_client_that_only_sends_no_more_gets_all(long_file, web):
@@ -127,7 +121,7 @@ def test_a_client_that_only_sends_no_more_gets_all(long_file, web):
     response = begin(web)
     response.client.socket.shutdown(socket.SHUT_WR)
     assert DATA.endswith(response.rest())
-    assert [line["outcome"] for line in lines(web, 2)] == ["ok", "ok"]
+    assert [line["outcome"] for line in web.logged(2)] == ["ok", "ok"]
 
 
 @pytest.mark.parametrize("contents", [OTHER, OTHER[:LONG], b""], ids=["as long", "shorter", "none"])
@@ -139,7 +133,7 @@ def test_a_file_that_is_rewritten_meanwhile_is_cut(long_file, web, contents):
         how, body = response.cut()
         assert how in ("closed", "reset") and len(body) < SIZE
         long_file.write_file("f.bin", DATA)
-    assert all(line["outcome"] != "ok" for line in lines(web, 2))
+    assert all(line["outcome"] != "ok" for line in web.logged(2))
 
 
 @pytest.fixture
@@ -172,7 +166,7 @@ def test_who_stalls_while_a_file_is_rewritten_did_not_leave(long_file, web, valu
     """The server's next look says what became of it."""
     response = begin(web, Range=value)
     long_file.write_file("f.bin", OTHER)
-    (line,) = lines(web, 1)
+    (line,) = web.logged(1)
     assert line["outcome"] == "aborted" and line["bytes"] < SIZE
     assert web.metric("cuts_total") == 1
     response.cut()
@@ -239,7 +233,7 @@ def test_followers_get_all_of_a_declared_file(declared, web, version):
     writer.close()
     for response in responses:
         assert response.client.socket.recv(1) == b"", "no reset"
-    for line in lines(web, 6):
+    for line in web.logged(6):
         assert (line["bytes"], line["outcome"]) == (SIZE, "ok")
 
 

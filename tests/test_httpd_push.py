@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 """rww-httpd sends new bytes to who follows at the live edge without running its request."""
-import json
 import os
 import signal
 import socket
@@ -31,12 +30,6 @@ def slow(web, **kwargs):
     return response
 
 
-def logged(web, count):
-    """The access log once it has so many lines."""
-    procs.wait_until(lambda: web.access().count("\n") >= count, f"{count} log lines")
-    return [json.loads(line) for line in web.access().splitlines()]
-
-
 # -- at the live edge
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
@@ -52,7 +45,7 @@ def test_records_reach_all_followers(growing, version):
     writer.close()
     for response in responses:
         assert response.rest() == b""
-    for line in logged(web, 20):
+    for line in web.logged(20):
         assert (line["bytes"], line["outcome"]) == (100 + len(data), "ok")
     assert web.metric("sent_bytes_total") == 20 * (100 + len(data))
 
@@ -90,7 +83,7 @@ def test_who_does_not_read_at_the_edge_is_let_go(serve, mount):
     for _ in range(700):  # more than sockets hold
         writer.write(bytes(12_000))
         reading.exactly(12_000)
-    (line,) = logged(web, 1)
+    (line,) = web.logged(1)
     assert line["outcome"] == "timeout" and line["bytes"] < 700 * 12_000
     stalled.cut()
     writer.write(b"more")
@@ -119,7 +112,7 @@ def test_clients_that_leave_while_they_are_sent_to(growing, how):
     writer.close()
     for response in responses[50:]:
         assert response.rest() == b""
-    lines = logged(web, 60)
+    lines = web.logged(60)
     assert sorted(line["outcome"] for line in lines) == ["client gone"] * 50 + ["ok"] * 10
     assert all(line["bytes"] == sent for line in lines if line["outcome"] == "ok")
     web.wait_metric("followed_files", 0)

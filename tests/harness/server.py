@@ -5,6 +5,7 @@ The server ends with assertions: descriptors and threads back at the baseline, e
 nothing unexpected logged.
 """
 import contextlib
+import json
 import os
 import re
 import socket
@@ -286,6 +287,11 @@ class Server:
                 return f.read()
         except FileNotFoundError:
             return ""
+
+    def logged(self, count):
+        """The access log once it has so many lines."""
+        procs.wait_until(lambda: self.access().count("\n") >= count, f"{count} log lines")
+        return [json.loads(line) for line in self.access().splitlines()]
 
     def access(self):
         with open(self.access_path, errors="replace") as f:
