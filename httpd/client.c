@@ -47,7 +47,8 @@ static void address_text(int socket, char *buf, size_t size)
 		(void)inet_ntop(AF_INET6, &peer.in6.sin6_addr, buf, (socklen_t)size);
 }
 
-struct client *client_new(struct clients *c, struct follow *f, int socket, uint64_t deadline_ms)
+struct client *client_new(struct clients *c, struct follow *f, struct worker *worker, int socket,
+	uint64_t deadline_ms)
 {
 	struct client *client = calloc(1, sizeof(*client));
 
@@ -57,7 +58,7 @@ struct client *client_new(struct clients *c, struct follow *f, int socket, uint6
 	client->deadline_ms = deadline_ms;
 	client->idle = true;
 	address_text(socket, client->address, sizeof(client->address));
-	peer_init(&client->peer, f, socket);
+	peer_init(&client->peer, f, worker, socket);
 	SCOPED_LOCK(&c->lock);
 	list_add_tail(&c->all, &client->entry);
 	c->count++;

@@ -40,7 +40,8 @@ void clients_init(struct clients *c);
 void clients_destroy(struct clients *c);
 
 /* NULL when out of memory. */
-struct client *client_new(struct clients *c, struct follow *f, int socket, uint64_t deadline_ms);
+struct client *client_new(struct clients *c, struct follow *f, struct worker *worker, int socket,
+	uint64_t deadline_ms);
 void client_free(struct clients *c, struct client *client);
 
 /* The header must be there by deadline_ms; 0: it is. */

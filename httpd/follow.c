@@ -241,11 +241,11 @@ static void wake(struct follow *f)
 /* -- waiting -------------------------------------------------------------------------------- */
 
 /* Edge-triggered: once is enough. */
-void peer_init(struct peer *p, struct follow *f, int socket)
+void peer_init(struct peer *p, struct follow *f, struct worker *worker, int socket)
 {
 	int r;
 
-	*p = (struct peer){.follow = f, .socket = socket};
+	*p = (struct peer){.follow = f, .worker = worker, .socket = socket};
 	SCOPED_LOCK(&f->table_lock);
 	r = slot_add_locked(f, socket, SLOT_PEER, EPOLLRDHUP | EPOLLET, p);
 	p->watched = r >= 0;

@@ -25,10 +25,12 @@
 #include "httpd/push.h"
 
 struct follow;
+struct worker;
 
 /* The other end of a connection, from its first to its last moment. */
 struct peer {
 	struct follow *follow;
+	struct worker *worker; /* runs the connection */
 	int socket;
 	bool watched;          /* in the epoll set */
 	struct waiter *waiter; /* of the request that was held last, table_lock */
@@ -67,7 +69,7 @@ void live_put(struct follow *f, struct live *live);
 
 /* Between these two the socket must stay open. Whether or not a request is held, the library is
  * told when the peer leaves: it misses that when it comes together with data. */
-void peer_init(struct peer *p, struct follow *f, int socket);
+void peer_init(struct peer *p, struct follow *f, struct worker *worker, int socket);
 void peer_done(struct peer *p);
 
 void waiter_init(struct waiter *w, struct peer *peer, struct MHD_Connection *connection);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "httpd/clock.h"
+#include "httpd/worker.h"
 
 #define CROWD   32 /* worth waking others for */
 #define AT_ONCE 8  /* served without a look at who else takes part */
@@ -13,15 +14,24 @@ atomic_uint *follow_counter(struct follow *f, const struct live *live)
 	return live == f->timer ? &f->delayed : &f->held;
 }
 
+/* Off its list already. */
+static void waiter_resume(struct follow *f, const struct live *live, struct waiter *w)
+{
+	struct worker *worker = w->peer->worker;
+
+	w->live = NULL;
+	atomic_fetch_sub(follow_counter(f, live), 1);
+	MHD_resume_connection(w->connection); /* w may be gone from here on */
+	worker_ring(worker);
+}
+
 static void waiters_resume(struct follow *f, const struct live *live, struct list *woken)
 {
 	list_for_each_safe (it, woken) {
 		struct waiter *w = list_entry(it, struct waiter, entry);
 
 		list_del(it);
-		w->live = NULL;
-		atomic_fetch_sub(follow_counter(f, live), 1);
-		MHD_resume_connection(w->connection); /* w may be gone from here on */
+		waiter_resume(f, live, w);
 	}
 }
 
@@ -30,11 +40,9 @@ void waiter_wake(struct follow *f, struct waiter *w)
 	struct live *live = w->live;
 
 	pthread_mutex_lock(&live->lock);
-	w->live = NULL;
 	list_del(&w->entry);
 	pthread_mutex_unlock(&live->lock);
-	atomic_fetch_sub(follow_counter(f, live), 1);
-	MHD_resume_connection(w->connection);
+	waiter_resume(f, live, w);
 }
 
 bool waiter_is_due(const struct waiter *w, const struct live_view *view, uint64_t now)

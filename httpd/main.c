@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "common/log.h"
 #include "httpd/clock.h"
@@ -30,6 +31,18 @@ static void block_signals(sigset_t *set)
 	sigaddset(set, SIGHUP);
 	(void)pthread_sigmask(SIG_BLOCK, set, NULL); /* cannot fail with these arguments */
 	(void)sigaction(SIGPIPE, &ignore, NULL);     /* nor can this */
+}
+
+/* A connection is a descriptor, and its file may be another. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return; /* cannot happen */
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warn("RLIMIT_NOFILE: %s, ignoring", strerror(errno));
 }
 
 /* Returns when told to stop. */
@@ -111,6 +124,7 @@ int main(int argc, char **argv)
 	log_set_level(options.verbose ? LOG_TRACE : options.quiet ? LOG_WARN : LOG_NOTE);
 	if (options.syslog)
 		log_to_syslog();
+	raise_descriptor_limit();
 	block_signals(&signals);
 	return run(&options, &signals) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -3,12 +3,20 @@
 
 #include <errno.h>
 #include <microhttpd.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
 
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "httpd/server.h"
+
+#define MOST 64u /* connections */
+
+struct monitor {
+	struct acceptor acceptor;
+	struct worker worker;
+};
 
 /* Healthy: not about to stop, and the root still answers: statfs(2) is never answered from a cache.
  */
@@ -72,26 +80,53 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
 	return result;
 }
 
-int monitor_start(struct server *s)
+static void connection_changed(void *cls, struct MHD_Connection *connection, void **context,
+	enum MHD_ConnectionNotificationCode what)
 {
-	struct listener *l = &s->metrics_listener;
+	worker_connection(cls, connection, what);
+}
 
-	s->metrics_daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, handle,
-		s, MHD_OPTION_LISTEN_SOCKET, l->fd, MHD_OPTION_CONNECTION_LIMIT, 64u,
+static int start(struct monitor *m, struct server *s)
+{
+	unsigned flags = MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET;
+	struct MHD_Daemon *daemon;
+	int r = acceptor_init(&m->acceptor, MOST, 0);
+
+	if (!r)
+		r = worker_init(&m->worker, m, &m->acceptor);
+	if (r < 0)
+		return r;
+	daemon = MHD_start_daemon(flags, 0, NULL, NULL, handle, s, MHD_OPTION_NOTIFY_CONNECTION,
+		connection_changed, &m->worker, MHD_OPTION_CONNECTION_LIMIT, MOST,
 		MHD_OPTION_CONNECTION_TIMEOUT, 10u, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
 		MHD_OPTION_END);
-	if (!s->metrics_daemon) {
-		log_error("cannot start the server on %s", l->address);
-		return -EIO;
-	}
-	(void)steal_fd(&l->fd);
-	log_note("metrics on http://%s/metrics", l->address);
-	return 0;
+	r = daemon ? worker_start(&m->worker, daemon) : -EIO;
+	return r ? r : acceptor_start(&m->acceptor, &s->metrics_listener, 1, &m->worker, 1);
+}
+
+int monitor_start(struct server *s)
+{
+	int r;
+
+	s->monitor = calloc(1, sizeof(*s->monitor));
+	r = s->monitor ? start(s->monitor, s) : -ENOMEM;
+	if (!r)
+		log_note("metrics on http://%s/metrics", s->metrics_listener.address);
+	else
+		log_error("cannot start the server on %s: %s", s->metrics_listener.address,
+			strerror(-r));
+	return r;
 }
 
 void monitor_stop(struct server *s)
 {
-	if (s->metrics_daemon)
-		MHD_stop_daemon(s->metrics_daemon);
-	s->metrics_daemon = NULL;
+	struct monitor *m = steal_ptr(&s->monitor);
+
+	if (!m)
+		return;
+	acceptor_stop(&m->acceptor);
+	worker_stop(&m->worker);
+	worker_done(&m->worker);
+	acceptor_done(&m->acceptor);
+	free(m);
 }

@@ -128,7 +128,11 @@ int server_open(struct server *s, const struct options *o)
 	uploads_init(&s->uploads);
 	recent_init(&s->recent);
 	s->mime = mime_new(o->mime_types);
-	r = s->mime ? open_root(s) : -ENOMEM;
+	r = acceptor_init(&s->acceptor, (unsigned)o->max_connections, (unsigned)o->max_per_ip);
+	if (r < 0)
+		log_error("cannot prepare for connections: %s", strerror(-r));
+	else
+		r = s->mime ? open_root(s) : -ENOMEM;
 	if (!r)
 		r = open_listeners(s);
 	if (!r)
@@ -143,6 +147,9 @@ int server_open(struct server *s, const struct options *o)
 void server_close(struct server *s)
 {
 	follow_free(s->follow);
+	while (s->worker_count)
+		worker_done(&s->workers[--s->worker_count]);
+	free(s->workers);
 	for (unsigned i = 0; i < LISTEN_MAX; i++)
 		cleanup_close(&s->listeners[i].fd);
 	cleanup_close(&s->metrics_listener.fd);
@@ -153,6 +160,7 @@ void server_close(struct server *s)
 	clients_destroy(&s->clients);
 	uploads_destroy(&s->uploads);
 	recent_destroy(&s->recent);
+	acceptor_done(&s->acceptor);
 	pthread_rwlock_destroy(&s->auth_lock);
 	tls_free();
 }
@@ -181,34 +189,31 @@ static size_t keep_escapes(void *cls, struct MHD_Connection *connection, char *t
 static void connection_changed(void *cls, struct MHD_Connection *connection, void **context,
 	enum MHD_ConnectionNotificationCode what)
 {
-	struct server *s = cls;
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	struct worker *w = cls;
+	struct server *s = w->owner;
 
 	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-		*context = client_new(&s->clients, s->follow, info->connect_fd,
+		int socket = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)
+				     ->connect_fd;
+
+		*context = client_new(&s->clients, s->follow, w, socket,
 			clock_ms() + s->options->header_timeout_ms);
 	} else if (*context) {
 		client_free(&s->clients, *context);
 		*context = NULL;
 	}
+	worker_connection(w, connection, what);
 }
 
-static struct MHD_Daemon *daemon_start(struct server *s, struct listener *l)
+static struct MHD_Daemon *daemon_start(struct server *s, struct worker *w)
 {
 	const struct options *o = s->options;
 	unsigned seconds = (unsigned)((o->idle_timeout_ms + 999) / 1000);
-	unsigned flags =
-		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
-	struct MHD_OptionItem more[8] = {0};
+	unsigned flags = MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
+			 MHD_USE_ERROR_LOG;
+	struct MHD_OptionItem more[2] = {0};
 	unsigned n = 0;
 
-	if (o->threads > 1)
-		more[n++] = (struct MHD_OptionItem){
-			MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)o->threads, NULL};
-	if (o->max_per_ip)
-		more[n++] = (struct MHD_OptionItem){
-			MHD_OPTION_PER_IP_CONNECTION_LIMIT, (intptr_t)o->max_per_ip, NULL};
 	if (s->tls) {
 		flags |= MHD_USE_TLS;
 		more[n++] = (struct MHD_OptionItem){
@@ -217,28 +222,36 @@ static struct MHD_Daemon *daemon_start(struct server *s, struct listener *l)
 	more[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
 	return MHD_start_daemon(flags, 0, NULL, NULL, request_handle, s,
 		/* the logger first: it hears what is wrong with the others */
-		MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL, MHD_OPTION_LISTEN_SOCKET, l->fd,
-		MHD_OPTION_URI_LOG_CALLBACK, request_begin, s, MHD_OPTION_NOTIFY_COMPLETED,
-		request_end, s, MHD_OPTION_NOTIFY_CONNECTION, connection_changed, s,
-		MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_SIZE, MHD_OPTION_CONNECTION_LIMIT,
-		(unsigned)o->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, seconds,
-		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-		MHD_OPTION_ARRAY, more, MHD_OPTION_END);
+		MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL, MHD_OPTION_URI_LOG_CALLBACK,
+		request_begin, s, MHD_OPTION_NOTIFY_COMPLETED, request_end, s,
+		MHD_OPTION_NOTIFY_CONNECTION, connection_changed, w, MHD_OPTION_UNESCAPE_CALLBACK,
+		keep_escapes, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_SIZE,
+		MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->max_connections,
+		MHD_OPTION_CONNECTION_TIMEOUT, seconds, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
 }
 
-/* The library owns the socket from here on. */
-static int start_listener(struct server *s, unsigned i)
+static int start_workers(struct server *s)
 {
-	struct listener *l = &s->listeners[i];
+	unsigned count = (unsigned)s->options->threads;
 
-	s->daemons[i] = daemon_start(s, l);
-	if (!s->daemons[i]) {
-		log_error("cannot start the server on %s", l->address);
-		return -EIO;
+	s->workers = calloc(count, sizeof(*s->workers));
+	if (!s->workers)
+		return -ENOMEM;
+	while (s->worker_count < count) {
+		struct worker *w = &s->workers[s->worker_count++];
+		struct MHD_Daemon *daemon;
+		int r = worker_init(w, s, &s->acceptor);
+
+		if (r < 0)
+			return r;
+		daemon = daemon_start(s, w);
+		if (!daemon)
+			return -EIO;
+		r = worker_start(w, daemon);
+		if (r < 0)
+			return r;
 	}
-	(void)steal_fd(&l->fd);
-	log_note("listening on %s://%s/", s->tls ? "https" : "http", l->address);
 	return 0;
 }
 
@@ -252,28 +265,29 @@ int server_start(struct server *s)
 	}
 	log_note("serving %s, %s", s->options->root,
 		s->live_device ? "live" : "not an rwwfs mount: as it is");
-	for (unsigned i = 0; !r && i < s->listener_count; i++)
-		r = start_listener(s, i);
-	if (!r && s->metrics_listener.fd >= 0)
-		r = monitor_start(s);
-	return r;
+	r = start_workers(s);
+	if (!r)
+		r = acceptor_start(
+			&s->acceptor, s->listeners, s->listener_count, s->workers, s->worker_count);
+	if (r < 0) {
+		log_error("cannot start the threads that answer: %s", strerror(-r));
+		return r;
+	}
+	for (unsigned i = 0; i < s->listener_count; i++)
+		log_note("listening on %s://%s/", s->tls ? "https" : "http",
+			s->listeners[i].address);
+	return s->metrics_listener.fd < 0 ? 0 : monitor_start(s);
 }
 
 /* -- stopping --------------------------------------------------------------------------------- */
 
-/* Workers may still be about to look at a socket, so it is closed by server_close(). One of the
- * service manager goes on to take connections, for whoever serves it next. */
+/* Whoever comes now is refused, but a socket of the service manager goes on to take connections,
+ * for whoever serves it next. */
 static void stop_accepting(struct server *s)
 {
-	for (unsigned i = 0; i < s->listener_count; i++) {
-		struct listener *l = &s->listeners[i];
-
-		if (!s->daemons[i])
-			continue;
-		l->fd = MHD_quiesce_daemon(s->daemons[i]);
-		if (!l->inherited)
-			(void)shutdown(l->fd, SHUT_RDWR); /* refuses; nothing else can be done */
-	}
+	acceptor_stop(&s->acceptor);
+	for (unsigned i = 0; i < s->listener_count; i++)
+		(void)close(steal_fd(&s->listeners[i].fd)); /* nothing was written to it */
 }
 
 static void wait_for_clients(struct server *s, const atomic_bool *hurry)
@@ -312,9 +326,8 @@ void server_stop(struct server *s, const atomic_bool *hurry)
 	if (s->follow)
 		wake_all(s);
 	clients_cut(&s->clients);
-	for (unsigned i = 0; i < s->listener_count; i++)
-		if (s->daemons[i])
-			MHD_stop_daemon(s->daemons[i]);
+	for (unsigned i = 0; i < s->worker_count; i++)
+		worker_stop(&s->workers[i]);
 	monitor_stop(s);
 }
 

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "httpd/accept.h"
 #include "httpd/accesslog.h"
 #include "httpd/auth.h"
 #include "httpd/client.h"
@@ -22,6 +23,9 @@
 #include "httpd/options.h"
 #include "httpd/recent.h"
 #include "httpd/upload.h"
+#include "httpd/worker.h"
+
+struct monitor;
 
 struct server {
 	const struct options *options;
@@ -45,8 +49,10 @@ struct server {
 	struct listener listeners[LISTEN_MAX];
 	unsigned listener_count;
 	struct listener metrics_listener; /* fd -1: none */
-	struct MHD_Daemon *daemons[LISTEN_MAX];
-	struct MHD_Daemon *metrics_daemon;
+	struct acceptor acceptor;
+	struct worker *workers;  /* owned */
+	unsigned worker_count;   /* those that were initialized */
+	struct monitor *monitor; /* owned; NULL: none */
 	bool tls;
 	unsigned crowd; /* most connections since memory was given back; main's thread */
 };

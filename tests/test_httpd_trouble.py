@@ -287,12 +287,34 @@ def test_no_descriptors_left(serve, site):
     web = serve(site, wrapper=["prlimit", "--nofile=64"])
     web.allow_log("Too many open files")
     clients = [web.connect().begin("/a.txt") for _ in range(100)]
+    procs.wait_until(lambda: "new connections wait: Too many open files" in web.log(), "a line")
     before = cpu_seconds(web.pid), time.monotonic()
     procs.wait_until(lambda: time.monotonic() - before[1] > 0.5, "half a second")
     assert cpu_seconds(web.pid) - before[0] < 0.35 * procs.TIME_SCALE[0]
     for client in clients:
         client.close()
     procs.wait_until(lambda: answers(web), "room")
+
+
+def test_the_limit_of_descriptors_is_raised(serve, site):
+    web = serve(site, wrapper=["prlimit", "--nofile=64:512"])
+    clients = [web.connect() for _ in range(200)]
+    assert [c.request("/a.txt").status for c in clients] == [200] * 200
+
+
+@pytest.mark.parametrize("count", [127, 128, 256])
+def test_many_requests_in_one_moment(serve, site, count):
+    """As many events as libmicrohttpd takes at a time are no reason to wait for another one."""
+    web = serve(site, "--threads=1")
+    clients = [web.connect() for _ in range(count)]
+    for client in clients:
+        assert client.request("/a.txt").rest() == b"hello world\n"
+    os.kill(web.pid, signal.SIGSTOP)
+    for client in clients:
+        client.begin("/a.txt")
+    os.kill(web.pid, signal.SIGCONT)
+    for client in clients:
+        assert client.response().rest() == b"hello world\n"
 
 
 def test_a_thousand_followers_come_and_go(serve, mount):

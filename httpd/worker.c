@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+#include "httpd/worker.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "httpd/accept.h"
+
+struct arrival {
+	struct list entry;
+	int socket;
+	socklen_t size;
+	struct sockaddr_storage from;
+};
+
+int worker_init(struct worker *w, void *owner, struct acceptor *acceptor)
+{
+	*w = (struct worker){.owner = owner, .acceptor = acceptor};
+	pthread_mutex_init(&w->lock, NULL);
+	list_init(&w->arrivals);
+	w->ring = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return w->ring < 0 ? -errno : 0;
+}
+
+void worker_ring(struct worker *w)
+{
+	if (!atomic_exchange(&w->rung, true))
+		(void)!write(w->ring, &(uint64_t){1}, sizeof(uint64_t)); /* full: it rings */
+}
+
+/* -- connections ------------------------------------------------------------------------------ */
+
+int worker_give(struct worker *w, int socket, const struct sockaddr *from, socklen_t size)
+{
+	struct arrival *a = malloc(sizeof(*a));
+
+	if (!a)
+		return -ENOMEM;
+	a->socket = socket;
+	a->size = size;
+	memcpy(&a->from, from, size);
+	pthread_mutex_lock(&w->lock);
+	list_add_tail(&w->arrivals, &a->entry);
+	pthread_mutex_unlock(&w->lock);
+	worker_ring(w);
+	return 0;
+}
+
+static struct arrival *next_arrival(struct worker *w)
+{
+	struct arrival *a;
+
+	SCOPED_LOCK(&w->lock);
+	if (list_is_empty(&w->arrivals))
+		return NULL;
+	a = list_entry(w->arrivals.next, struct arrival, entry);
+	list_del(&a->entry);
+	return a;
+}
+
+/* A connection that cannot be had, the library closes; sometimes it tells so. */
+static void take_arrivals(struct worker *w)
+{
+	for (;;) {
+		autofree struct arrival *a = next_arrival(w);
+		struct sockaddr *from;
+
+		if (!a)
+			return;
+		from = (struct sockaddr *)&a->from;
+		w->told = false;
+		if (MHD_add_connection(w->daemon, a->socket, from, a->size) != MHD_YES && !w->told)
+			acceptor_left(w->acceptor, from);
+	}
+}
+
+void worker_connection(struct worker *w, struct MHD_Connection *connection,
+	enum MHD_ConnectionNotificationCode what)
+{
+	w->told = true;
+	if (what == MHD_CONNECTION_NOTIFY_CLOSED)
+		acceptor_left(w->acceptor,
+			MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)
+				->client_addr);
+}
+
+/* -- running ---------------------------------------------------------------------------------- */
+
+static void wait_for_events(struct worker *w, int epoll)
+{
+	struct pollfd polled[] = {
+		{.fd = w->ring, .events = POLLIN}, {.fd = epoll, .events = POLLIN}};
+	unsigned long long ms;
+	uint64_t rings;
+	int timeout = -1;
+
+	if (MHD_get_timeout(w->daemon, &ms) == MHD_YES)
+		timeout = ms < INT_MAX ? (int)ms : INT_MAX;
+	if (!timeout || poll(polled, 2, timeout) <= 0 || !polled[0].revents)
+		return;
+	(void)!read(w->ring, &rings, sizeof(rings)); /* only its coming matters */
+	atomic_store(&w->rung, false);
+}
+
+static void *worker_run(void *data)
+{
+	struct worker *w = data;
+	int epoll = MHD_get_daemon_info(w->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+
+	while (!atomic_load(&w->quits)) {
+		take_arrivals(w);
+		(void)MHD_run(w->daemon); /* fails for other kinds of daemon only */
+		wait_for_events(w, epoll);
+	}
+	return NULL;
+}
+
+int worker_start(struct worker *w, struct MHD_Daemon *daemon)
+{
+	int r;
+
+	w->daemon = daemon;
+	r = -pthread_create(&w->thread, NULL, worker_run, w);
+	w->running = r == 0;
+	return r;
+}
+
+void worker_stop(struct worker *w)
+{
+	if (w->running) {
+		atomic_store(&w->quits, true);
+		worker_ring(w);
+		(void)pthread_join(w->thread, NULL); /* it was created */
+	}
+	w->running = false;
+	if (!w->daemon)
+		return;
+	take_arrivals(w); /* the daemon closes them with the others */
+	MHD_stop_daemon(steal_ptr(&w->daemon));
+}
+
+void worker_done(struct worker *w)
+{
+	cleanup_close(&w->ring);
+	pthread_mutex_destroy(&w->lock);
+}
