@@ -2,6 +2,7 @@
 #include "fs/creds.h"
 
 #include <linux/capability.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
 #include <sys/fsuid.h>
@@ -15,24 +16,39 @@
 /* What keeps set-id bits, and what reaches blocks that are reserved for root. */
 #define NOT_FOR_DATA (UINT64_C(1) << CAP_FSETID | UINT64_C(1) << CAP_SYS_RESOURCE)
 
+static struct __user_cap_data_struct own_caps[2]; /* of every thread, effective aside */
+static bool own_caps_known;
+static pthread_once_t own_caps_once = PTHREAD_ONCE_INIT;
+
+static void look_at_caps(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+
+	own_caps_known = syscall(SYS_capget, &head, own_caps) == 0;
+}
+
 /* capset(2) on the calling thread: effective = permitted & ~without, inheritable kept. */
 static void raise_caps(uint64_t without)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2];
 
-	if (syscall(SYS_capget, &head, data) < 0)
+	pthread_once(&own_caps_once, look_at_caps);
+	if (!own_caps_known)
 		return;
-	data[0].effective = data[0].permitted & ~(uint32_t)without;
-	data[1].effective = data[1].permitted & ~(uint32_t)(without >> 32);
+	for (int i = 0; i < 2; i++) {
+		data[i] = own_caps[i];
+		data[i].effective = data[i].permitted & ~(uint32_t)(without >> 32 * i);
+	}
 	if (syscall(SYS_capset, &head, data) < 0)
 		log_warn("capset failed, ignoring");
 }
 
-static void become(fuse_req_t req, uint64_t without)
+static void become(fuse_req_t req, uint64_t without, struct creds *c)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
+	c->ids = true;
 	(void)setfsgid(ctx->gid);
 	(void)setfsuid(ctx->uid); /* takes the capabilities of the filesystem away */
 	raise_caps(without);
@@ -48,7 +64,7 @@ void creds_take(fuse_req_t req, struct creds *ret)
 	(void)umask(ctx->umask);
 	*ret = (struct creds){.changed = fs_of(req)->privileged && (ctx->uid || ctx->gid)};
 	if (ret->changed)
-		become(req, 0);
+		become(req, 0, ret);
 }
 
 /* setgroups(2) of this thread alone, as the C library would not have it. */
@@ -66,7 +82,7 @@ void creds_take_for_data(fuse_req_t req, struct creds *ret)
 	if (!ret->changed)
 		return;
 	ret->groups = take_groups(req);
-	become(req, NOT_FOR_DATA);
+	become(req, NOT_FOR_DATA, ret);
 }
 
 void creds_take_for_backing(fuse_req_t req, struct creds *ret)
@@ -82,8 +98,10 @@ void creds_give_back(struct creds *c)
 {
 	if (!c->changed)
 		return;
-	(void)setfsuid(0);
-	(void)setfsgid(0);
+	if (c->ids) {
+		(void)setfsuid(0);
+		(void)setfsgid(0);
+	}
 	raise_caps(0);
 	if (c->groups)
 		(void)syscall(SYS_setgroups, 0, NULL); /* the daemon uses none */

@@ -13,6 +13,7 @@
 
 struct creds {
 	bool changed;
+	bool ids;    /* not the capabilities alone */
 	bool groups; /* the supplementary groups were changed, too */
 };
 

@@ -272,11 +272,14 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 	struct stat st = {0};
 	uint64_t declared;
 
-	(void)fstat(file_fd(f), &st); /* fails for a descriptor that is not one */
 	pthread_mutex_lock(&fs->files_lock);
-	end_check_declared_locked(f, (uint64_t)st.st_size);
 	declared = f->declared;
 	pthread_mutex_unlock(&fs->files_lock);
+	if (declared != RULE_NONE && fstat(file_fd(f), &st) == 0) {
+		SCOPED_LOCK(&fs->files_lock);
+		end_check_declared_locked(f, (uint64_t)st.st_size);
+		declared = f->declared;
+	}
 	if (!reason && declared != RULE_NONE && (uint64_t)st.st_size < declared) {
 		snprintf(text, sizeof(text),
 			"closed with %" PRIu64 " of %" PRIu64 " declared bytes",

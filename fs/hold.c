@@ -162,11 +162,19 @@ void hold_request(struct fs *fs, struct waiter *w)
 	file_put(fs, f);
 }
 
+static bool somebody_waits(struct fs *fs, const struct file *f)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	return !list_is_empty(&f->waiters) || f->n_polled;
+}
+
 void hold_wake(struct fs *fs, struct file *f)
 {
 	struct stat st = {0};
 	struct list ready;
 
+	if (!somebody_waits(fs, f)) /* nobody whose look at the file came before this */
+		return;
 	list_init(&ready);
 	if (file_fd(f) >= 0 && fstat(file_fd(f), &st) < 0)
 		st.st_size = 0; /* the reads will tell, once they are asked again */
