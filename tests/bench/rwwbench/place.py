@@ -19,9 +19,12 @@ import tempfile
 import threading
 import time
 
-# As Debian's libfuse3-dev has it.
-EXAMPLE = "/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c"
 PROGRAMS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "programs")
+# libfuse's examples with the low-level API: of Debian's libfuse3-dev, and of the libfuse that
+# contrib/setup built.
+EXAMPLE = "/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c"
+LIBFUSE = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(PROGRAMS))), ".deps", "libfuse")
+KERNEL_EXAMPLE = os.path.join(LIBFUSE, "share", "examples", "passthrough_hp.cc")
 INSIDE = "RWW_BENCH_INSIDE"
 
 
@@ -213,11 +216,11 @@ class Place:
         """Compiles programs/NAME.c, once."""
         return self._compiled(os.path.join(PROGRAMS, name + ".c"), "-Wall", "-D_GNU_SOURCE")
 
-    def _compiled(self, source, *flags):
+    def _compiled(self, source, *flags, compiler=os.environ.get("CC", "cc")):
         if source not in self.programs:
-            path = os.path.join(self.root, os.path.basename(source).removesuffix(".c"))
-            subprocess.run([*shlex.split(os.environ.get("CC", "cc")), "-O2", "-pthread", "-o", path,
-                            source, *flags], check=True)
+            path = os.path.join(self.root, os.path.basename(source).partition(".")[0])
+            subprocess.run([*shlex.split(compiler), "-O2", "-pthread", "-o", path, source, *flags],
+                           check=True)
             self.programs[source] = path
         return self.programs[source]
 
@@ -238,13 +241,14 @@ class Place:
         return path
 
     @contextlib.contextmanager
-    def mount(self, store=None, example=False, options=""):
-        """rwwfs, or libfuse's example, on a fresh store or the one given: yields (store, daemon)."""
+    def mount(self, store=None, example=None, options=""):
+        """rwwfs, or one of libfuse's examples ("ll" or "hp"), on a fresh store or the one given."""
         self.serial += 1
         store = store or self.folder(f"store-{self.serial}")
         mnt = self.folder(f"mnt-{self.serial}")
-        name = f"{'passthrough_ll' if example else 'rwwfs'}-{self.serial}"
-        argv = self._example(store, mnt, options) if example else self._rwwfs(store, mnt)
+        name = f"{'passthrough_' + example if example else 'rwwfs'}-{self.serial}"
+        argv = {None: self._rwwfs, "ll": self._example, "hp": self._kernel_example}[example](
+            store, mnt, options)
         daemon = Daemon(self, name, argv, mnt)
         self.daemons.append(daemon)
         daemon.store = store
@@ -262,7 +266,7 @@ class Place:
             if store.startswith(os.path.join(self.root, "store-")) and not example:
                 shutil.rmtree(store, ignore_errors=True)
 
-    def _rwwfs(self, store, mnt):
+    def _rwwfs(self, store, mnt, _options):
         binary = os.path.join(self.args.build, "fs", "rwwfs")
         options = ["-o", ",".join(self.args.options)] if self.args.options else []
         return [binary, "-f", *options, store, mnt]
@@ -278,6 +282,17 @@ class Place:
         if not os.access(path, os.X_OK):
             raise Unavailable(f"{path} is no program")
         return [path, "-f", "-o", f"source={store}{options}", mnt]
+
+    def _kernel_example(self, store, mnt, _options):
+        """The one with passthrough in the kernel; it has it check permissions, too."""
+        if not os.path.exists(KERNEL_EXAMPLE):
+            raise Unavailable(f"needs {KERNEL_EXAMPLE}, which contrib/setup keeps of a libfuse it builds")
+        env = {**os.environ, "PKG_CONFIG_LIBDIR": os.path.join(LIBFUSE, "lib", "pkgconfig")}
+        flags = subprocess.run(["pkg-config", "--static", "--cflags", "--libs", "fuse3"], text=True,
+                               stdout=subprocess.PIPE, check=True, env=env).stdout
+        # libfuse's own build has the definition, without which there are no extended attributes.
+        path = self._compiled(KERNEL_EXAMPLE, "-w", "-DHAVE_SETXATTR", *flags.split(), compiler="g++")
+        return [path, "--foreground", store, mnt]
 
     @contextlib.contextmanager
     def tmpfs(self, options):
