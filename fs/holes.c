@@ -7,8 +7,9 @@
  * ftruncate and fallocate; a write beyond the end shows as a hole in the store, at the granularity
  * of its blocks (SEEK_HOLE). Two blocks next to a hole are in doubt: the one before it, whose end
  * may be padding, and the one behind it, whose beginning may be. A hole that was seen is therefore
- * remembered in file->unwritten together with these, and inside a remembered range a byte is
- * believed on one of two proofs:
+ * remembered in file->unwritten together with these, and whole, from where it begins, which is
+ * where written bytes end: so nobody need doubt what lies before a range. Inside a remembered range
+ * a byte is believed on one of two proofs:
  *  - a byte that is not zero was written, and what precedes it in its block before it: writers go
  *    from left to right;
  *  - a block with data whose successor in the range has data too is full.
@@ -91,8 +92,9 @@ static uint64_t believed(
 	return pos < limit ? pos : limit;
 }
 
-/* A hole begins at hole: remember it and what is in doubt around it. */
-static int remember_hole(struct fs *fs, struct file *f, int fd, uint64_t hole, uint64_t size)
+/* A hole begins at hole: remember it and what is in doubt around it. *ret_end: of the hole. */
+static int remember_hole(
+	struct fs *fs, struct file *f, int fd, uint64_t hole, uint64_t size, uint64_t *ret_end)
 {
 	off_t data = lseek(fd, (off_t)hole, SEEK_DATA);
 	uint64_t end = data < 0 ? size : (uint64_t)data;
@@ -100,6 +102,7 @@ static int remember_hole(struct fs *fs, struct file *f, int fd, uint64_t hole, u
 
 	if (data < 0 && errno != ENXIO)
 		return -errno;
+	*ret_end = end > hole ? end : hole;
 	if (end <= hole)
 		return 0; /* filled meanwhile */
 	if (file_is_passthrough(f)) {
@@ -115,6 +118,48 @@ static int remember_hole(struct fs *fs, struct file *f, int fd, uint64_t hole, u
 	}
 	SCOPED_LOCK(&fs->files_lock);
 	return f->state == FILE_GROWING ? ranges_add(&f->unwritten, start, end) : 0;
+}
+
+/* The end of the remembered range that offset is in; offset if there is none. */
+static uint64_t behind_range(struct fs *fs, struct file *f, uint64_t offset)
+{
+	const struct range *r;
+
+	SCOPED_LOCK(&fs->files_lock);
+	r = ranges_next(&f->unwritten, offset);
+	return r && r->start <= offset ? r->end : offset;
+}
+
+/* Remembers all holes that reach into [offset, end). There is no seeking back to where the first
+ * one begins, so all are looked at from the last remembered range on. */
+static int remember_holes(struct fs *fs, struct file *f, uint64_t offset, uint64_t end)
+{
+	int fd = file_fd(f), r = 0;
+	uint64_t pos;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (end > (uint64_t)st.st_size)
+		end = (uint64_t)st.st_size;
+	pthread_mutex_lock(&fs->files_lock);
+	pos = ranges_end_before(&f->unwritten, offset);
+	pthread_mutex_unlock(&fs->files_lock);
+	while (r == 0 && pos < end) {
+		off_t hole = lseek(fd, (off_t)pos, SEEK_HOLE);
+		uint64_t known;
+
+		if (hole < 0)
+			return errno == ENXIO || errno == EINVAL ? 0 : -errno;
+		if ((uint64_t)hole >= end)
+			return 0;
+		known = behind_range(fs, f, (uint64_t)hole);
+		if (known > (uint64_t)hole)
+			pos = known;
+		else
+			r = remember_hole(fs, f, fd, (uint64_t)hole, (uint64_t)st.st_size, &pos);
+	}
+	return r;
 }
 
 /* The first remembered range behind offset, cut from want; tells whether offset is inside it. */
@@ -158,8 +203,11 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 
 		if (next_range(fs, f, offset, &r, &bytes_only))
 			return in_range(fs, f, fd, r, bytes_only, offset, want);
-		if (want > r.start - offset)
+		if (want > r.start - offset) {
+			if (in_range(fs, f, fd, r, bytes_only, r.start, want) > 0)
+				continue; /* some of it was written meanwhile */
 			want = (size_t)(r.start - offset);
+		}
 
 		hole = lseek(fd, (off_t)offset, SEEK_HOLE);
 		if (hole < 0 && errno == ENXIO)
@@ -178,7 +226,7 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 
 			return there < want ? (ssize_t)there : (ssize_t)want;
 		}
-		e = remember_hole(fs, f, fd, (uint64_t)hole, (uint64_t)st.st_size);
+		e = remember_holes(fs, f, offset, (uint64_t)hole + 1);
 		if (e < 0)
 			return e;
 		pthread_mutex_lock(&fs->files_lock);
@@ -208,11 +256,16 @@ bool holes_all_written(struct fs *fs, struct file *f, uint64_t offset, const cha
 	return !next_range(fs, f, offset, &r, &bytes_only) && r.start >= end;
 }
 
+int holes_before_allocation(struct fs *fs, struct file *f, uint64_t start, uint64_t end)
+{
+	pthread_mutex_lock(&fs->files_lock);
+	f->preallocated |= f->state == FILE_GROWING;
+	pthread_mutex_unlock(&fs->files_lock);
+	return remember_holes(fs, f, start, end);
+}
+
 int holes_preallocated(struct fs *fs, struct file *f, uint64_t start, uint64_t end)
 {
 	SCOPED_LOCK(&fs->files_lock);
-	if (f->state != FILE_GROWING)
-		return 0;
-	f->preallocated = true;
-	return ranges_add(&f->unwritten, start, end);
+	return f->state == FILE_GROWING ? ranges_add(&f->unwritten, start, end) : 0;
 }

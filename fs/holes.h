@@ -22,7 +22,12 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
  */
 bool holes_all_written(struct fs *fs, struct file *f, uint64_t offset, const char *bytes, size_t n);
 
-/* fallocate(2) gave blocks to what was a hole in [start, end). */
+/*
+ * For fallocate(2), with the io lock held alone. Before it makes blocks of them or zeros, the holes
+ * that reach into [start, end) are remembered; afterwards, what has become part of the file
+ * unwritten, or will when it grows. 0 or negative errno.
+ */
+int holes_before_allocation(struct fs *fs, struct file *f, uint64_t start, uint64_t end);
 int holes_preallocated(struct fs *fs, struct file *f, uint64_t start, uint64_t end);
 
 #endif

@@ -34,6 +34,13 @@ const struct range *ranges_next(const struct ranges *rs, uint64_t offset)
 	return i < rs->n ? &rs->r[i] : NULL;
 }
 
+uint64_t ranges_end_before(const struct ranges *rs, uint64_t offset)
+{
+	size_t i = first_after(rs, offset);
+
+	return i ? rs->r[i - 1].end : 0;
+}
+
 /* Replaces count ranges at index at by these n_new. */
 static int splice(struct ranges *rs, size_t at, size_t count, const struct range *new, size_t n_new)
 {

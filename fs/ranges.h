@@ -24,5 +24,7 @@ int ranges_add(struct ranges *rs, uint64_t start, uint64_t end);
 int ranges_remove(struct ranges *rs, uint64_t start, uint64_t end);
 /* The first range that ends after offset; NULL if none. */
 const struct range *ranges_next(const struct ranges *rs, uint64_t offset);
+/* Where the last range that ends at or before offset does; 0 if none. */
+uint64_t ranges_end_before(const struct ranges *rs, uint64_t offset);
 
 #endif

@@ -79,6 +79,7 @@ static int snapshot(struct fs *fs, struct inode *i, struct snapshot *ret)
 		ret->file = file_ref_locked(i->file);
 		ret->writers = i->file->writers;
 		ret->held = i->file->n_held;
+		end_check_declared_locked(i->file, stx.stx_size);
 		if (i->file->recalled) { /* otherwise it is being opened */
 			ret->state = i->file->state;
 			ret->declared = i->file->declared;

@@ -139,30 +139,29 @@ void write_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_
 	reply_error(req, (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0);
 }
 
-/* Notes the holes of [start, end) that fallocate is about to fill with blocks. */
-static int note_preallocation(
-	struct fs *fs, struct file *f, uint64_t start, uint64_t end, uint64_t size)
+/*
+ * What has no bytes of anybody now. Behind the end that matters with passthrough alone: there,
+ * blocks that wait for the file to grow look written once they were read. A punched hole is seen in
+ * the store, but not what lies before or behind it in its blocks; that is known only without.
+ */
+static int note_allocation(
+	struct fs *fs, struct file *f, int mode, uint64_t start, uint64_t end, uint64_t size)
 {
-	int r = 0;
-
-	while (r == 0 && start < end && start < size) {
-		off_t hole = lseek(f->fd_write, (off_t)start, SEEK_HOLE), data;
-
-		if (hole < 0 || (uint64_t)hole >= end || (uint64_t)hole >= size)
-			break;
-		data = lseek(f->fd_write, hole, SEEK_DATA);
-		start = data < 0 || (uint64_t)data > size ? size : (uint64_t)data;
-		if (start > end)
-			start = end;
-		r = holes_preallocated(fs, f, (uint64_t)hole, start);
+	if (mode & FALLOC_FL_PUNCH_HOLE) {
+		if (file_is_passthrough(f))
+			return 0;
+		return holes_preallocated(fs, f, start, end < size ? end : size);
 	}
-	return r;
+	if ((mode & FALLOC_FL_KEEP_SIZE) && !file_is_passthrough(f) && end > size)
+		end = size;
+	return holes_preallocated(fs, f, mode & FALLOC_FL_ZERO_RANGE ? start : size, end);
 }
 
 static int allocate(fuse_req_t req, struct file *f, int mode, uint64_t start, uint64_t end)
 {
 	struct fs *fs = fs_of(req);
 	const int moving = FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE;
+	const int other = moving | FALLOC_FL_PUNCH_HOLE;
 	struct creds creds = {0};
 	struct stat st;
 	uint64_t size;
@@ -171,8 +170,8 @@ static int allocate(fuse_req_t req, struct file *f, int mode, uint64_t start, ui
 	if (fstat(f->fd_write, &st) < 0)
 		return -errno;
 	size = (uint64_t)st.st_size;
-	if (!(mode & ~FALLOC_FL_KEEP_SIZE))
-		r = note_preallocation(fs, f, start, end, size);
+	if (!(mode & other))
+		r = holes_before_allocation(fs, f, start, end);
 	if (r < 0)
 		return r;
 	creds_take_for_data(req, &creds);
@@ -183,10 +182,8 @@ static int allocate(fuse_req_t req, struct file *f, int mode, uint64_t start, ui
 		return r;
 	if (mode & moving)
 		file_cut(fs, f, start);
-	else if (mode & FALLOC_FL_PUNCH_HOLE)
-		r = 0; /* the store shows the hole */
-	else if (end > size && !(mode & FALLOC_FL_KEEP_SIZE))
-		r = holes_preallocated(fs, f, size, end);
+	else
+		r = note_allocation(fs, f, mode, start, end, size);
 	pthread_mutex_lock(&fs->files_lock);
 	if (fstat(f->fd_write, &st) == 0)
 		f->end = (uint64_t)st.st_size;

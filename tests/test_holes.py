@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from harness.data import BLOCK, KEEP_SIZE, PUNCH_HOLE, fallocate, pattern
+from harness.data import BLOCK, KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, fallocate, pattern
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
 
@@ -237,6 +237,75 @@ def test_a_punched_hole_that_is_written_again(mount):
     held = mount.reader("f").begin_pread(100, 5 * BLOCK).wait_held()
     writer.pwrite(pattern(4 * BLOCK, 9), 4 * BLOCK)
     assert held.result() == pattern(4 * BLOCK, 9)[BLOCK:][:100]
+
+
+# -- zeros that nobody wrote: what a fresh reader is given in one read
+
+def given(mount, wanted=100_000):
+    return mount.reader("f").pread(wanted, 0)
+
+
+@pytest.mark.parametrize("offset", [BLOCK, 7816, 2 * BLOCK - 1])
+def test_a_read_inside_a_hole_does_not_hide_where_it_begins(mount, offset):
+    writer = mount.writer("f")
+    writer.write(b"x" * 10)
+    writer.pwrite(b"y" * 1000, 2 * BLOCK)
+    held = mount.reader("f").begin_pread(100, offset).wait_held()
+    assert given(mount) == b"x" * 10
+    assert mount.xattr("f", "edge") == "10"
+    writer.close()
+    assert held.result()[:1] == (b"\0" if offset < 2 * BLOCK else b"y")
+
+
+@pytest.mark.parametrize("prepared", [0, 2 * BLOCK], ids=["empty", "written to"])
+def test_preallocation_beyond_the_end_is_held_once_it_is_inside(mount, prepared):
+    writer = mount.writer("f", os.O_RDWR | os.O_CREAT)
+    writer.write(pattern(prepared))
+    writer.call(fallocate, KEEP_SIZE, prepared, 256 * BLOCK)
+    writer.pwrite(b"x" * 10, prepared)
+    writer.pwrite(pattern(BLOCK), 16 * BLOCK)
+    with open(mount.stored("f"), "rb") as f:
+        assert f.read()[prepared + 10:16 * BLOCK] == bytes(16 * BLOCK - prepared - 10)
+    assert given(mount) == pattern(prepared) + b"x" * 10
+    held = mount.reader("f").begin_pread(100, 8 * BLOCK).wait_held()
+    writer.pwrite(pattern(16 * BLOCK - prepared), prepared)
+    assert held.result()
+    assert given(mount) == pattern(prepared) + pattern(16 * BLOCK - prepared) + pattern(BLOCK)
+
+
+@pytest.mark.parametrize("how, start, length", [
+    (0, 0, 2 * BLOCK), (KEEP_SIZE, 0, 2 * BLOCK),
+    *((how, *place) for how in (0, KEEP_SIZE, ZERO_RANGE | KEEP_SIZE)
+      for place in ((BLOCK, 10), (4 * BLOCK, BLOCK), (5 * BLOCK + 1, 7)))])
+def test_preallocation_in_a_hole_gives_nothing_away(mount, how, start, length):
+    writer = mount.writer("f")
+    writer.write(b"x")
+    writer.pwrite(pattern(BLOCK), 9 * BLOCK)
+    writer.call(fallocate, how, start, length)
+    writer.pwrite(b"y" * 100, 3 * BLOCK)
+    assert given(mount) == b"x"
+    assert mount.xattr("f", "edge") == "1"
+    writer.pwrite(pattern(9 * BLOCK), 0)
+    assert given(mount) == pattern(9 * BLOCK) + pattern(BLOCK)
+
+
+def test_what_is_written_into_a_punched_hole_does_not_release_its_block(mount):
+    writer = mount.writer("f")
+    writer.write(pattern(20_000))
+    writer.call(fallocate, PUNCH_HOLE | KEEP_SIZE, BLOCK, 3 * BLOCK)
+    writer.pwrite(b"x" * 10, BLOCK)
+    assert given(mount) == pattern(BLOCK) + b"x" * 10
+
+
+def test_a_filled_gap_is_seen_from_before_it(mount):
+    """By one who reads from the beginning again, not by one who waits at the gap."""
+    writer = mount.writer("f")
+    writer.write(pattern(BLOCK))
+    writer.pwrite(pattern(BLOCK, 2), 16 * BLOCK)
+    reader = mount.reader("f")
+    assert reader.pread(100_000, 0) == pattern(BLOCK)
+    writer.pwrite(pattern(15 * BLOCK, 3), BLOCK)
+    assert reader.pread(100_000, 0) == pattern(BLOCK) + pattern(15 * BLOCK, 3) + pattern(BLOCK, 2)
 
 
 # -- truncation
