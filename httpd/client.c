@@ -131,12 +131,21 @@ static bool body_is_missing(const struct client *client)
 	       (uint64_t)st.st_size < client->body_end;
 }
 
+/* The follow thread has told the library that nothing more comes (peer_event_locked()). It may have
+ * read the last data only then, and is told again. */
+static void client_nudge(const struct client *client)
+{
+	if (atomic_load(&client->peer.gone))
+		(void)shutdown(client->socket, SHUT_RD); /* it may have gone by itself */
+}
+
 void clients_reap(struct clients *c, uint64_t now_ms, bool idle_too)
 {
 	SCOPED_LOCK(&c->lock);
 	list_for_each (it, &c->all) {
 		struct client *client = list_entry(it, struct client, entry);
 
+		client_nudge(client);
 		client->body_cut |= body_is_missing(client);
 		if ((client->deadline_ms && client->deadline_ms <= now_ms) ||
 			(idle_too && client->idle) || client->body_cut)

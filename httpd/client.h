@@ -62,7 +62,7 @@ void client_set_close_delimited(struct clients *c, struct client *client, bool y
 void clients_cut(struct clients *c);
 
 /* Shuts down those past their deadline, those whose file became too short for the Content-Length
- * they were promised, and with idle_too those between requests. */
+ * they were promised, and with idle_too those between requests. Every now and then. */
 void clients_reap(struct clients *c, uint64_t now_ms, bool idle_too);
 
 unsigned clients_count(struct clients *c);

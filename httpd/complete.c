@@ -50,8 +50,8 @@ static void validator_headers(struct MHD_Response *r, const struct validator *v)
 
 enum MHD_Result reply_not_modified(struct request *rq, const struct validator *v)
 {
-	struct MHD_Response *r =
-		MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT);
+	struct MHD_Response *r = reply_without_content(
+		v->present ? (uint64_t)rq->resource.st.st_size : MHD_SIZE_UNKNOWN);
 
 	if (v->present)
 		validator_headers(r, v);

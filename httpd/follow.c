@@ -157,8 +157,9 @@ static struct waiter *peer_event_locked(struct peer *p, uint32_t events)
 	bool held = p->waiter && p->waiter->live;
 
 	if (events & ~(uint32_t)EPOLLOUT) {
-		atomic_store(&p->gone, true);
-		if (!held)
+		bool was_gone = atomic_exchange(&p->gone, true);
+
+		if (!held && !was_gone)                     /* once: the edge is one for us, too */
 			(void)shutdown(p->socket, SHUT_RD); /* it may have gone completely */
 	}
 	return held ? p->waiter : NULL;

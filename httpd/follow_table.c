@@ -104,15 +104,28 @@ void live_put(struct follow *f, struct live *live)
 	live_free(live);
 }
 
+/* The follow thread may know of its end, or that it started over, and be about to let go of it. */
+static bool live_still_changes(struct live *live)
+{
+	struct live_view view;
+
+	live_view(live, &view);
+	return view.state == STATE_GROWING && !view.truncated;
+}
+
 static struct live *live_find_locked(struct follow *f, const struct stat *st)
 {
 	list_for_each (it, &f->lives) {
 		struct live *live = list_entry(it, struct live, entry);
 
-		if (live->ino == st->st_ino && live->dev == st->st_dev) {
-			live->refs++;
-			return live;
+		if (live->ino != st->st_ino || live->dev != st->st_dev)
+			continue;
+		if (!live_still_changes(live)) {
+			live_unwatch_locked(f, live);
+			return NULL;
 		}
+		live->refs++;
+		return live;
 	}
 	return NULL;
 }

@@ -6,6 +6,7 @@
  */
 #include "httpd/growing.h"
 
+#include <errno.h>
 #include <inttypes.h>
 
 #include "httpd/await.h"
@@ -119,7 +120,7 @@ static enum MHD_Result answer(struct request *rq, const struct live_view *view,
 	return whole(rq, view);
 }
 
-enum MHD_Result growing_answer(struct request *rq, bool *ret_complete)
+enum MHD_Result growing_answer(struct request *rq, bool *ret_again)
 {
 	static const struct validator none;
 	enum MHD_Result result;
@@ -142,8 +143,10 @@ enum MHD_Result growing_answer(struct request *rq, bool *ret_complete)
 		enum range_plan plan;
 
 		live_view(rq->live, &view);
-		if (view.state == STATE_COMPLETE) {
-			*ret_complete = true;
+		if (view.lost)
+			return reply_errno(rq, -ENOTCONN);
+		if (view.state == STATE_COMPLETE || view.truncated) {
+			*ret_again = true;
 			return MHD_YES;
 		}
 		plan = plan_of(rq, &view, range_counts, &range);

@@ -5,8 +5,8 @@
 
 #include "httpd/request.h"
 
-/* rq->resource is an open file in one of these states. *ret_complete is set, and nothing answered,
- * when the file turned out to be complete by now. */
-enum MHD_Result growing_answer(struct request *rq, bool *ret_complete);
+/* rq->resource is an open file in one of these states. *ret_again is set, and nothing answered,
+ * when the file is complete by now or started over: open it again. */
+enum MHD_Result growing_answer(struct request *rq, bool *ret_again);
 
 #endif

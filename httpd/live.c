@@ -52,6 +52,7 @@ static void view_fail(struct live_view *view, int error)
 {
 	log_warn("lost a growing file: %s; its followers are cut", strerror(-error));
 	view->state = STATE_ABORTED;
+	view->lost = true;
 }
 
 /* What the mount says now, after what it said before. */

@@ -7,8 +7,8 @@
  * seen. edge only grows. Once state is not STATE_GROWING neither changes again: a file that is
  * opened for writing once more gets another live.
  *
- * Locks: table_lock of struct follow before tail_lock before lock. fd, dev, ino and watch are
- * written before the live is published and by the follow thread only.
+ * Locks: table_lock of struct follow before tail_lock before lock. fd, dev and ino are written
+ * before the live is published; watch with table_lock.
  */
 #ifndef HTTPD_LIVE_H
 #define HTTPD_LIVE_H
@@ -27,6 +27,7 @@ struct live_view {
 	bool declared;
 	uint64_t size;  /* when declared; the last promise, once complete */
 	bool truncated; /* it became shorter: what was sent before is no longer true */
+	bool lost;      /* the mount does not answer; state is STATE_ABORTED */
 	bool asked;     /* the mount; cuts counts from there */
 	uint64_t cuts;  /* see struct progress */
 	/* Another one each time the mount was asked, and of each live: what was read before a

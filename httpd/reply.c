@@ -59,6 +59,22 @@ void reply_headerf(struct MHD_Response *r, const char *name, const char *fmt, ..
 	reply_header(r, name, value);
 }
 
+static ssize_t no_content(void *cls, uint64_t pos, char *buf, size_t max)
+{
+	return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+/* libmicrohttpd 0.9.75 sends the end of a chunked body even where there is no body. */
+struct MHD_Response *reply_without_content(uint64_t length)
+{
+	struct MHD_Response *r =
+		MHD_create_response_from_callback(length, 1, no_content, NULL, NULL);
+
+	if (r && length == MHD_SIZE_UNKNOWN)
+		(void)MHD_set_response_options(r, MHD_RF_HTTP_VERSION_1_0_ONLY, MHD_RO_END);
+	return r;
+}
+
 struct MHD_Response *reply_text_response(struct text *t, const char *type)
 {
 	struct MHD_Response *r = NULL;
@@ -82,7 +98,8 @@ static void add_challenges(const struct options *o, struct MHD_Response *r)
 		reply_headerf(r, "WWW-Authenticate", "Bearer realm=\"%s\"", o->realm);
 }
 
-enum MHD_Result reply_error(struct request *rq, unsigned status, const char *why)
+static enum MHD_Result send_error(
+	struct request *rq, unsigned status, const char *why, bool last_of_connection)
 {
 	struct text t = {0};
 	struct MHD_Response *r;
@@ -101,7 +118,19 @@ enum MHD_Result reply_error(struct request *rq, unsigned status, const char *why
 						    : "GET, HEAD, OPTIONS");
 	if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
 		reply_header(r, "Retry-After", "1");
+	if (last_of_connection)
+		reply_header(r, "Connection", "close");
 	return reply_send(rq, status, r);
+}
+
+enum MHD_Result reply_error(struct request *rq, unsigned status, const char *why)
+{
+	return send_error(rq, status, why, false);
+}
+
+enum MHD_Result reply_refused(struct request *rq, const char *why)
+{
+	return send_error(rq, MHD_HTTP_BAD_REQUEST, why, true);
 }
 
 unsigned reply_status_of_errno(int error)

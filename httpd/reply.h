@@ -22,11 +22,15 @@ void reply_headerf(struct MHD_Response *r, const char *name, const char *fmt, ..
 
 /* A line of text for people: the reason phrase and why. why may be NULL. */
 enum MHD_Result reply_error(struct request *rq, unsigned status, const char *why);
+/* 400 for a request of which it is not sure where it ends: no other is taken from its connection. */
+enum MHD_Result reply_refused(struct request *rq, const char *why);
 /* For a negative errno; what a client cannot have caused is logged. */
 enum MHD_Result reply_errno(struct request *rq, int error);
 enum MHD_Result reply_empty(struct request *rq, unsigned status);
 /* Status and Location of name (not encoded yet), with a slash at its end when directory. */
 enum MHD_Result reply_redirect(struct request *rq, unsigned status, const char *name);
+/* For HEAD and 304: what tells of so many bytes, or MHD_SIZE_UNKNOWN, and has none. */
+struct MHD_Response *reply_without_content(uint64_t length);
 /* Takes t's text over. */
 struct MHD_Response *reply_text_response(struct text *t, const char *type);
 

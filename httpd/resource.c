@@ -163,11 +163,20 @@ bool resource_changed(const struct resource *r)
 		       !same_time(&st.st_ctim, &r->st.st_ctim));
 }
 
+/* One that was written to and is no longer than before was written over; one that is longer was
+ * most likely appended to, which takes nothing back. */
 bool resource_was_cut(const struct resource *r)
 {
 	struct progress p;
+	struct stat st;
 
-	return r->state != STATE_PLAIN && (state_progress(r->fd, &p) < 0 || p.cuts != r->cuts);
+	if (r->state == STATE_PLAIN)
+		return false;
+	if (state_progress(r->fd, &p) < 0 || p.cuts != r->cuts)
+		return true;
+	return p.edge <= (uint64_t)r->st.st_size &&
+	       !stat_at(r->fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, &st) &&
+	       !same_time(&st.st_mtim, &r->st.st_mtim);
 }
 
 int resource_open(const struct server *s, const char *name, size_t data_max, struct resource *ret)

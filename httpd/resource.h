@@ -36,7 +36,7 @@ void resource_close(struct resource *r);
 /* Whether a file that was complete has begun to change: what was read meanwhile may be of both.
  * False where there are no states: there a file is as it lies. */
 bool resource_changed(const struct resource *r);
-/* The same, but growth alone is no harm to who knows how much he wants. */
+/* The same, but growth is no harm to who knows how much he wants. */
 bool resource_was_cut(const struct resource *r);
 
 /* Whether files with this st_dev may have a state; fd is any file of that kind. */

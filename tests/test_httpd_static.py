@@ -177,12 +177,15 @@ def test_range_is_for_get_only(web):
 def test_not_modified(web, site):
     aged(site / "a.txt")
     first = web.request("/a.txt")
+    first_body = first.rest()
     tag, date = first.headers["etag"], first.headers["last-modified"]
     assert re.fullmatch(r'"[0-9a-f-]+"', tag)
     for headers in ({"If_None_Match": tag}, {"If_None_Match": f'"x", W/{tag}'},
                     {"If_None_Match": "*"}, {"If_Modified_Since": date}):
         response = web.request("/a.txt", **headers)
         assert response.status == 304 and response.headers["etag"] == tag
+        assert response.headers.get("content-length") in (None, first.headers["content-length"])
+        assert response.client.request("/a.txt").rest() == first_body
     for headers in ({"If_None_Match": '"x"'}, {"If_None_Match": '"x"', "If_Modified_Since": date},
                     {"If_Modified_Since": "Sun, 06 Nov 1994 08:49:37 GMT"}):
         assert web.get("/a.txt", **headers) == b"hello world\n"

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import stat
 import subprocess
 import tempfile
@@ -140,6 +141,21 @@ def test_nothing_is_smuggled_behind_a_doubtful_length(web, framing):
     answer = raw(web, b"GET /a.txt HTTP/1.1\r\nHost: x\r\n" + framing +
                  b"\r\n\r\n0\r\n\r\nGET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("framing", [
+    "Content-Length : %d", "Content-Length:\r\n %d", "Content-Length\t: %d",
+    "Transfer-Encoding : chunked", "Transfer-Encoding:\r\n\tchunked",
+    "Content-Length: 4\r\nTransfer-Encoding : chunked"])
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_nothing_is_smuggled_behind_a_length_that_hides(serve, site, framing, method):
+    web = serve(site, "--upload")
+    inner = b"GET /dir/ HTTP/1.1\r\nHost: x\r\n\r\n"
+    if "%d" in framing:
+        framing %= len(inner)
+    answer = raw(web, f"{method} /a.txt HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode() + inner)
+    assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
+    assert web.get("/a.txt") == b"hello world\n"
 
 
 def test_the_log_has_whole_lines_however_long(web):
@@ -300,6 +316,20 @@ def test_the_limit_of_descriptors_is_raised(serve, site):
     web = serve(site, wrapper=["prlimit", "--nofile=64:512"])
     clients = [web.connect() for _ in range(200)]
     assert [c.request("/a.txt").status for c in clients] == [200] * 200
+
+
+def test_who_only_sends_no_more_is_no_work(serve, site):
+    """While the answer is on its way, which waits for a client that does not read."""
+    (site / "big").write_bytes(pattern(8 << 20))
+    web = serve(site)
+    client = web.connect()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    response = client.request("/big")
+    client.socket.shutdown(socket.SHUT_WR)
+    before = cpu_seconds(web.pid), time.monotonic()
+    procs.wait_until(lambda: time.monotonic() - before[1] > 0.5, "half a second")
+    assert cpu_seconds(web.pid) - before[0] < 0.35 * procs.TIME_SCALE[0]
+    assert pattern(8 << 20).startswith(response.at_least(100_000))
 
 
 @pytest.mark.parametrize("count", [127, 128, 256])

@@ -390,3 +390,89 @@ def rewrite_all(path, contents, pause):
             f.write(data[:5000])
             f.write(data[5000:])
         time.sleep(pause)  # complete for a while
+
+
+# -- the writer failed though all that it had declared was there
+
+@pytest.mark.parametrize("size", [100, 40_000, 20 << 20])
+@pytest.mark.parametrize("headers, wanted", [({}, 0), ({"Range": "bytes=50-"}, 50),
+                                             ({"Range": "bytes=-10"}, -10)],
+                         ids=["whole", "from", "suffix"])
+def test_an_aborted_file_that_has_all_its_declared_bytes_never_ends_well(
+        growing, size, headers, wanted):
+    mount, web, writer = growing
+    mount.declare("f.txt", size)
+    writer.pwrite(pattern(size), 0)
+    mount.abort("f.txt")
+    for version in ("1.1", "1.0"):
+        response = web.request("/f.txt", version=version, **headers)
+        assert response.cut()[1] == pattern(size)[wanted:-1]
+    response = web.request("/f.txt", Range="bytes=10-19")
+    assert (response.status, response.rest()) == (206, pattern(20)[10:])
+
+
+# -- a range is held while the file starts over
+
+@pytest.mark.parametrize("wanted", ["500-2000", "2000-", "2000-9007199254740991"])
+@pytest.mark.parametrize("again", ["cut", "by another"])
+def test_a_held_range_of_a_file_that_starts_over_is_looked_at_afresh(
+        serve, mount, wanted, again):
+    web = serve(mount.mnt, "--threads=1", identity=mount.identity())
+    writer = mount.writer("f.txt")
+    writer.write(pattern(1000))
+    client = web.connect().begin("/f.txt", Range=f"bytes={wanted}")
+    web.wait_held(1)
+    if again == "cut":
+        writer.truncate(500)
+    else:
+        mount.writer("f.txt", os.O_WRONLY | os.O_TRUNC).write(b"x")
+    other = web.connect().begin("/f.txt", Range="bytes=0-0")
+    assert other.response().status == 206 and client.is_quiet()
+    writer.pwrite(pattern(3000, 7), 0)
+    response = client.response()
+    first = int(wanted.partition("-")[0])
+    assert response.status == 206
+    assert response.at_least(1000)[:1000] == pattern(3000, 7)[first:][:1000]
+
+
+# -- a complete file is written over in place, while its body is on its way
+
+def slow_client(web):
+    client = web.connect()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    return client
+
+
+@pytest.mark.parametrize("size", [4 << 20, 20 << 20])
+def test_a_complete_file_written_over_in_place_never_ends_well(web, mount, size):
+    mount.write_file("f.bin", pattern(size))
+    response = slow_client(web).request("/f.bin")
+    writer = mount.open("f.bin", os.O_WRONLY)
+    writer.pwrite(b"x" * 1000, size - 1000)
+    writer.close()
+    if size < 16 << 20:  # looked at every half second
+        procs.wait_until(lambda: web.metric("cuts_total"), "the look")
+    assert len(response.cut()[1]) < size
+
+
+def test_a_complete_file_that_is_appended_to_is_sent_as_it_was(web, mount):
+    mount.write_file("f.bin", pattern(20 << 20))
+    response = slow_client(web).request("/f.bin")
+    writer = mount.open("f.bin", os.O_WRONLY | os.O_APPEND)
+    writer.write(b"more")
+    writer.close()
+    assert response.rest() == pattern(20 << 20)
+
+
+# -- no content where there is none
+
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-9007199254740991"}], ids=["whole", "open"])
+@pytest.mark.parametrize("aborted", [False, True], ids=["growing", "aborted"])
+def test_head_of_a_file_without_a_length_has_no_content(growing, headers, aborted):
+    mount, web, _ = growing
+    if aborted:
+        mount.abort("f.txt")
+    client = web.connect()
+    response = client.request("/f.txt", "HEAD", **headers)
+    assert response.status in (200, 206) and "content-length" not in response.headers
+    assert "transfer-encoding" not in response.headers and client.is_closed()
