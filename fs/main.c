@@ -13,6 +13,7 @@ int main(int argc, char **argv)
 	static struct fs fs = {.ready_fd = -1, .store_fd = -1};
 	int r;
 
+	daemon_fill_streams();
 	log_init("rwwfs", LOG_NOTE);
 	r = options_parse(&fs.opt, argc, argv);
 	if (r == 0 && (fs.opt.help || fs.opt.version)) {

@@ -118,6 +118,27 @@ def test_without_f_it_lets_go_of_its_callers_pipes(base):
         mount.destroy()
 
 
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("closed", ["<&- >&-", ">&- 2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_without_f_and_without_standard_streams(mode, base, closed):
+    """What it opens itself does not take their places, which it gives up later."""
+    mount = mounts.Mount(base, mode, background=True)
+    try:
+        procs.become_subreaper()
+        argv = ["sh", "-c", f'exec "$@" {closed}', "sh", *mount.argv()]
+        assert subprocess.run(argv, timeout=procs.seconds(10)).returncode == 0
+        with open(mount.pidfile) as f:
+            pid = int(f.read())
+        mount.write_file("f", b"hello")
+        assert mount.stored_bytes("f") == b"hello"
+        assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+        mount.end_users()
+        procs.kill(pid, signal.SIGTERM)
+        assert procs.wait_exit(pid, 5, "rwwfs") == 0
+    finally:
+        mount.destroy()
+
+
 @needs_root
 def test_debug_mode_stays_in_the_foreground_and_talks(base):
     mount = mounts.Mount(base, "off")
