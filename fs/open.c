@@ -282,6 +282,7 @@ static void open_new(
 	struct file *f;
 	int r = file_get(fs, i, &f);
 
+	fi->flags &= ~O_TRUNC; /* it is empty, and would lose its set-id bits */
 	end_is_new(fs, i);
 	if (r < 0) {
 		(void)close(fd); /* nothing was written yet */
