@@ -208,14 +208,28 @@ struct name_place {
 	struct inode_grip grip;
 };
 
-static int move(struct fs *fs, struct name_place *from, struct name_place *to, unsigned flags)
+/* renameat2(2); what it leaves behind (RENAME_WHITEOUT) is a new file, the caller's. */
+static int rename_as_caller(
+	fuse_req_t req, const struct name_place *from, const struct name_place *to, unsigned flags)
 {
-	struct inode_table *t = &fs->inodes;
+	struct creds creds = {0};
+	int r;
+
+	if (flags & RENAME_WHITEOUT)
+		creds_take(req, &creds);
+	r = renameat2(from->dir_fd, from->name, to->dir_fd, to->name, flags) < 0 ? -errno : 0;
+	creds_give_back(&creds);
+	return r;
+}
+
+static int move(fuse_req_t req, struct name_place *from, struct name_place *to, unsigned flags)
+{
+	struct inode_table *t = &fs_of(req)->inodes;
 
 	inode_name_grip(t, from->dir_fd, from->name, &from->grip);
 	inode_name_grip(t, to->dir_fd, to->name, &to->grip);
 	inode_rename_begin(t);
-	int r = renameat2(from->dir_fd, from->name, to->dir_fd, to->name, flags) < 0 ? -errno : 0;
+	int r = rename_as_caller(req, from, to, flags);
 	bool same = from->grip.inode && from->grip.inode == to->grip.inode; /* nothing happened */
 
 	if (r == 0 && !same) {
@@ -246,7 +260,7 @@ void names_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, fuse_
 	if (r == 0) {
 		r = inode_acquire_dir(&fs->inodes, to.parent, &to.dir_fd);
 		if (r == 0) {
-			r = move(fs, &from, &to, flags);
+			r = move(req, &from, &to, flags);
 			inode_release_dir(&fs->inodes, to.parent);
 		}
 		inode_release_dir(&fs->inodes, from.parent);
