@@ -181,10 +181,12 @@ def test_rwwctl_in_the_wrong_place(growing):
 
 
 @pytest.mark.parametrize("args", [(), ("frobnicate",), ("declare", "f"), ("declare", "f", "much"),
-                                  ("wait", "--timeout", "soon", "f"), ("abort",)])
+                                  ("wait", "--timeout", "soon", "f"), ("abort",),
+                                  ("watch", "--count", "many"), ("watch", "--count", "0", "/")])
 def test_rwwctl_misused(args):
     done = subprocess.run([RWWCTL, *args], capture_output=True, text=True, timeout=10)
-    assert done.returncode == 2 and done.stderr and not done.stdout
+    assert done.returncode == 2 and not done.stdout
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("rwwctl: ")
 
 
 def test_rwwctl_on_a_dead_mount(growing):
