@@ -91,6 +91,14 @@ void names_readlink(fuse_req_t req, fuse_ino_t ino)
 	reply_link(req, target);
 }
 
+/* inode_acquire_dir() of parent, in which name is to change. */
+static int acquire_for_change(struct fs *fs, struct inode *parent, const char *name, int *ret_fd)
+{
+	if (status_owns_name(fs, parent, name))
+		return -EPERM;
+	return inode_acquire_dir(&fs->inodes, parent, ret_fd);
+}
+
 /* --- making --------------------------------------------------------------------------------- */
 
 enum new_kind { NEW_NODE, NEW_DIR, NEW_SYMLINK };
@@ -101,7 +109,7 @@ static void make(fuse_req_t req, fuse_ino_t parent_ino, const char *name, enum n
 	struct fs *fs = fs_of(req);
 	struct inode *parent = fs_inode(fs, parent_ino);
 	struct creds creds;
-	int dir_fd, r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
+	int dir_fd, r = acquire_for_change(fs, parent, name, &dir_fd);
 
 	if (r < 0) {
 		reply_error(req, r);
@@ -150,10 +158,13 @@ void names_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent_ino, const cha
 	struct inode *parent = fs_inode(fs, parent_ino);
 	char path[32];
 	autoclose int fd = -1;
-	int dir_fd, r = inode_open(&fs->inodes, fs_inode(fs, ino), O_PATH | O_NOFOLLOW, &fd);
+	struct inode *i = fs_inode(fs, ino);
+	int dir_fd, r = status_owns(fs, i) ? -EPERM : 0;
 
 	if (r == 0)
-		r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
+		r = inode_open(&fs->inodes, i, O_PATH | O_NOFOLLOW, &fd);
+	if (r == 0)
+		r = acquire_for_change(fs, parent, name, &dir_fd);
 	if (r < 0) {
 		reply_error(req, r);
 		return;
@@ -175,7 +186,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent_ino, const char *name,
 	struct fs *fs = fs_of(req);
 	struct inode *parent = fs_inode(fs, parent_ino);
 	struct inode_grip grip;
-	int dir_fd, r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
+	int dir_fd, r = acquire_for_change(fs, parent, name, &dir_fd);
 
 	if (r < 0) {
 		reply_error(req, r);
@@ -255,10 +266,10 @@ void names_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, fuse_
 	struct fs *fs = fs_of(req);
 	struct name_place from = {.parent = fs_inode(fs, parent_ino), .name = name};
 	struct name_place to = {.parent = fs_inode(fs, new_parent), .name = new_name};
-	int r = inode_acquire_dir(&fs->inodes, from.parent, &from.dir_fd);
+	int r = acquire_for_change(fs, from.parent, from.name, &from.dir_fd);
 
 	if (r == 0) {
-		r = inode_acquire_dir(&fs->inodes, to.parent, &to.dir_fd);
+		r = acquire_for_change(fs, to.parent, to.name, &to.dir_fd);
 		if (r == 0) {
 			r = move(req, &from, &to, flags);
 			inode_release_dir(&fs->inodes, to.parent);

@@ -336,8 +336,10 @@ static void create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode
 	struct inode *parent = fs_inode(fs, parent_ino), *i;
 	struct creds creds;
 	struct statx stx;
-	int dir_fd, fd, r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
+	int dir_fd, fd, r = status_owns_name(fs, parent, name) ? -EPERM : 0;
 
+	if (r == 0)
+		r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
 	if (r < 0) {
 		reply_error(req, r);
 		return;
