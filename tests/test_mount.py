@@ -13,6 +13,7 @@ import pytest
 from harness import mount as mounts
 from harness import procs, sandbox
 from harness.agent import read_file, write_file
+from harness.data import pattern
 from harness.mount import BINARY, NOBODY, mount_entry
 
 pytestmark = [pytest.mark.sysfuse]
@@ -190,6 +191,41 @@ def test_read_only(mount):
 def test_usual_mount_options_are_passed_on(mount):
     options = mount_entry(mount.mnt)[3].split(",")
     assert "noexec" in options and "noatime" in options
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("size", [8192, 10_000, 131_072, 1_048_576])
+def test_max_read(mode, make_mount, size):
+    """Reads are cut there, and what is read is the same."""
+    mount = make_mount(mode, f"max_read={size}")
+    assert f"max_read={size}" in mount_entry(mount.mnt)[3].split(",")
+    data = pattern(3_000_000)
+    writer = mount.writer("f")
+    writer.write(data[:1_000_000])
+    follower = mount.reader("f")
+    seen = follower.read(1 << 21)
+    assert seen
+    while len(seen) < 1_000_000:
+        seen += follower.read(1 << 21)
+    held = follower.begin_read(1 << 21).wait_held()
+    for at in range(1_000_000, len(data), 500_000):
+        writer.write(data[at:at + 500_000])
+    writer.close()
+    seen += held.result()
+    while part := follower.read(1 << 21):
+        seen += part
+    assert seen == data
+    mount.wait_state("f", "complete")
+    assert mount.reader("f").read_all() == data
+
+
+@pytest.mark.parametrize("value", ["", "0", "4096", "8191", "1048577", "-1", "1M", "99999999999999999999"])
+def test_max_read_that_cannot_work(base, value):
+    mount = mounts.Mount(base, "off", f"max_read={value}")
+    done = subprocess.run(mount.argv(), capture_output=True, text=True, timeout=procs.seconds(10))
+    assert done.returncode == 1
+    assert done.stderr == f"rwwfs: option max_read={value}: expected bytes, 8192 to 1048576\n"
+    mount.destroy()
 
 
 @needs_root
