@@ -182,6 +182,8 @@ static int one_option(struct options *o, const char *word)
 		return 0;
 	if (is_listed(passed, word))
 		return pass_on(o, word);
+	if (o->sloppy)
+		return 0;
 	log_error("unknown option \"%s\": see rwwfs --help", word);
 	return -EINVAL;
 }
@@ -226,31 +228,44 @@ static int positional(struct options *o, int n, char **args)
 	return absolute("mountpoint", args[n - 1], &o->mountpoint);
 }
 
+/* Whether mount(8) calls us, by its rules for mount.TYPE: -f and -s have other meanings there. */
+static bool is_mount_helper(const char *program)
+{
+	const char *slash = strrchr(program, '/');
+
+	return !strncmp(slash ? slash + 1 : program, "mount.", 6);
+}
+
 int options_parse(struct options *o, int argc, char **argv)
 {
+	enum { FOREGROUND = 256 }; /* not -f, which is another one for mount(8) */
 	static const struct option longs[] = {
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
-		{"foreground", no_argument, NULL, 'f'},
+		{"foreground", no_argument, NULL, FOREGROUND},
 		{"debug", no_argument, NULL, 'd'},
 		{NULL, 0, NULL, 0},
 	};
+	bool helper = argc > 0 && is_mount_helper(argv[0]);
 	int c, r = 0;
 
 	*o = (struct options){
 		.attr_timeout_ms = 1000, .entry_timeout_ms = 1000, .max_read = OPT_MAX_READ_MOST};
 	opterr = 0;
-	/* mount(8) adds -n, -r, -v, -w, -N NS and -t TYPE when it calls us as mount.rwwfs. */
+	/* mount(8) adds -s and -f, before -o, and -n, -r, -v, -w, -N NS and -t TYPE. */
 	while (r == 0 && (c = getopt_long(argc, argv, ":fdshVo:nrvwt:N:", longs, NULL)) != -1)
 		switch (c) {
 		case 'f':
+			*(helper ? &o->fake : &o->foreground) = true;
+			break;
+		case FOREGROUND:
 			o->foreground = true;
 			break;
 		case 'd':
 			o->debug = o->foreground = true;
 			break;
 		case 's':
-			o->single = true;
+			*(helper ? &o->sloppy : &o->single) = true;
 			break;
 		case 'h':
 			o->help = true;

@@ -324,6 +324,35 @@ def test_fstab(make_mount, mount_helper, fstype):
     follows(mount)
 
 
+@pytest.fixture(params=["mount", "mount.rwwfs", "mount.fuse.rwwfs"])
+def mount_8(request, base, mount_helper):
+    """mount(8), or rwwfs by a name that it would call; arguments in the order in which it gives them."""
+    program = os.path.join(base, request.param)
+    if request.param == "mount":
+        return lambda flag, options, store, mnt: ["mount", flag, "-t", "rwwfs", "-o", options, store, mnt]
+    if not os.path.lexists(program):
+        os.symlink(BINARY, program)
+    return lambda flag, options, store, mnt: [program, store, mnt, flag, "-o", options]
+
+
+@needs_root
+def test_mount_f_mounts_nothing(base, mount_8):
+    mount = mounts.Mount(base, "off")
+    for options, good in (("hold=none", True), ("hold=forever", False), ("frobnicate", False)):
+        done = subprocess.run(mount_8("-f", options, mount.store, mount.mnt), capture_output=True,
+                              timeout=procs.seconds(10))
+        assert (done.returncode == 0) == good, done
+        assert mount_entry(mount.mnt) is None
+    mount.destroy()
+
+
+@needs_root
+def test_mount_s_ignores_unknown_options(make_mount, mount_8):
+    mount = run_mount(make_mount, lambda m, o: mount_8("-s", f"frobnicate,{o},frob=7", m.store, m.mnt))
+    follows(mount)
+    assert procs.threads(mount.pid) > 3, "one thread, as -s of rwwfs has it"
+
+
 # -- ending
 
 
