@@ -60,9 +60,9 @@ static const char *const ignored[] = {"defaults", "auto", "noauto", "user", "nou
 	"default_permissions", "rw", NULL};
 
 /* What libfuse and the kernel take; a name ending in '=' has a value. */
-static const char *const passed[] = {"allow_other", "allow_root", "auto_unmount", "ro", "suid",
-	"nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime", "nodiratime", "norelatime",
-	"strictatime", "nostrictatime", "sync", "async", "dirsync",
+static const char *const passed[] = {"allow_other", "allow_root", "ro", "suid", "nosuid", "dev",
+	"nodev", "exec", "noexec", "atime", "noatime", "nodiratime", "norelatime", "strictatime",
+	"nostrictatime", "sync", "async", "dirsync",
 	"fsname=", "subtype=", "context=", "fscontext=", "defcontext=", "rootcontext=", NULL};
 
 static void *field_of(struct options *o, const struct option_row *row)
@@ -176,6 +176,10 @@ static int one_option(struct options *o, const char *word)
 	}
 	if (!strcmp(word, "debug")) {
 		o->debug = o->foreground = true;
+		return 0;
+	}
+	if (!strcmp(word, "auto_unmount")) {
+		o->auto_unmount = true;
 		return 0;
 	}
 	if (is_listed(ignored, word) || !strncmp(word, "x-", 2) || !strncmp(word, "comment=", 8))

@@ -39,6 +39,7 @@ struct options {
 	uint64_t attr_timeout_ms, entry_timeout_ms;
 	uint64_t max_read; /* bytes */
 	bool foreground, debug, single;
+	bool auto_unmount;
 	bool fake, sloppy; /* for mount(8): mount nothing; ignore unknown options */
 	bool help, version;
 };

@@ -175,7 +175,7 @@ def test_diagnostics_are_messages_of_the_program():
     elsewhere = ("option allow_other", "/dev/fuse", "No such", "option -o")  # fusermount3, errno
     for line in diagnostics():
         if not line.startswith(elsewhere):
-            for part in re.split(r"NAME=VALUE|NAME|PATH: No.*|PATH|=on|\.\.\.| N s|^store |^mountpoint ", line):
+            for part in re.split(r"NAME=VALUE|NAME|PATH: No.*|PATH|=on|\.\.\.| N s| N,|^store |^mountpoint ", line):
                 assert part.strip(" :()") in source, line
     assert len(diagnostics()) > 15
 

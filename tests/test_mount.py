@@ -4,6 +4,7 @@ import errno
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -226,6 +227,25 @@ def test_max_read_that_cannot_work(base, value):
     assert done.returncode == 1
     assert done.stderr == f"rwwfs: option max_read={value}: expected bytes, 8192 to 1048576\n"
     mount.destroy()
+
+
+@needs_root
+@pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
+def test_auto_unmount_that_fusermount3_does_not_know(make_mount, background):
+    """One line says so, ours; up to libfuse 3.14 nothing is asked for that it may not know."""
+    mount = make_mount("off", "auto_unmount", start=False, background=background)
+    program = os.path.join(mount.base, "fusermount3")
+    with open(program, "w") as f:
+        f.write("#!/bin/sh\ncase $1 in --auto-unmount) echo unrecognized >&2; exit 1;; esac\n"
+                f"exec {shutil.which('fusermount3')} \"$@\"\n")
+    os.chmod(program, 0o755)
+    path = f"{mount.base}:{os.environ['PATH']}"
+    mount.wrapper = ["env", f"PATH={path}"]
+    mount.allow_log("^rwwfs: option auto_unmount: fusermount3 is too old for libfuse 3.*, ignoring$")
+    mount.start()
+    libfuse = int(re.search(r"libfuse 3\.(\d+)", mount.log()).group(1))
+    assert len(mount.log().splitlines()) == (1 if libfuse < 15 else 2)
+    follows(mount)
 
 
 @needs_root
