@@ -329,6 +329,8 @@ static int parse(const struct command *c, int argc, char **argv, struct argument
 				optarg, o == OPT_INTERVAL ? &ret->interval_ms : &ret->timeout_ms);
 		if (r < 0)
 			return bad_usage("value \"%s\": expected a number", optarg);
+		if (o == OPT_COUNT && !ret->count)
+			return bad_usage("count \"%s\": expected 1 or more", optarg);
 	}
 	if (ret->interval_ms < 10 || ret->interval_ms > 3600 * 1000)
 		return bad_usage("%s", "interval: expected 0.01 to 3600 seconds");

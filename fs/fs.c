@@ -17,10 +17,11 @@
 #include "common/parse.h"
 #include "fs/compat.h"
 #include "fs/end.h"
+#include "fs/fusermount.h"
 #include "fs/passthrough.h"
 #include "fs/status.h"
 
-#define REQUEST_MAX (1u << 20)
+#define WRITE_MAX (1u << 20) /* bytes of the largest write request */
 
 /* --- INIT: what kernel and library can do, and what we make of it --------------------------- */
 
@@ -111,9 +112,9 @@ static void fs_init(void *data, struct fuse_conn_info *conn)
 			   FUSE_CAP_IOCTL_DIR | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 	/* Held reads in flight at once would wait for each other; pipes would only cost a copy. */
 	conn->want &= ~(unsigned)(FUSE_CAP_ASYNC_DIO | FUSE_CAP_SPLICE_READ);
-	conn->max_read = REQUEST_MAX;
-	conn->max_write = REQUEST_MAX;
-	fs->request_max = REQUEST_MAX;
+	conn->max_read = (unsigned)fs->opt.max_read; /* as the option of the mount says */
+	conn->max_write = WRITE_MAX;
+	fs->request_max = fs->opt.max_read;
 	set_hold_limit(fs);
 	if (without && fs->opt.passthrough == PASSTHROUGH_ON) {
 		log_error("option passthrough=on: cannot be had: %s", without);
@@ -191,6 +192,18 @@ static void libfuse_says(enum fuse_log_level level, const char *fmt, va_list ap)
 		log_at(level <= FUSE_LOG_ERR ? LOG_WARN : LOG_TRACE, "libfuse: %s", text);
 }
 
+/* When root mounts, libfuse asks fusermount3 for it afterwards, and does not wait for an answer. */
+static bool can_auto_unmount(const struct fs *fs)
+{
+	if (!fs->opt.auto_unmount)
+		return false;
+	if (geteuid() != 0 || fuse_version() < 315 || fusermount_knows_auto_unmount())
+		return true;
+	log_warn("option auto_unmount: fusermount3 is too old for libfuse %s, ignoring",
+		fuse_pkgversion());
+	return false;
+}
+
 static int add_mount_options(const struct fs *fs, struct fuse_args *args)
 {
 	autofree char *options = NULL, *text = NULL;
@@ -199,8 +212,9 @@ static int add_mount_options(const struct fs *fs, struct fuse_args *args)
 		fuse_opt_add_opt_escaped(&options, text) < 0)
 		return -ENOMEM;
 	free(steal_ptr(&text));
-	if (asprintf(&text, "-osubtype=rwwfs,default_permissions,max_read=%u%s%s,%s", REQUEST_MAX,
-		    geteuid() == 0 ? ",allow_other" : "", fs->opt.debug ? ",debug" : "",
+	if (asprintf(&text, "-osubtype=rwwfs,default_permissions,max_read=%u%s%s%s,%s",
+		    (unsigned)fs->opt.max_read, geteuid() == 0 ? ",allow_other" : "",
+		    can_auto_unmount(fs) ? ",auto_unmount" : "", fs->opt.debug ? ",debug" : "",
 		    options) < 0)
 		return -ENOMEM;
 	if (fuse_opt_add_arg(args, "rwwfs") < 0 || fuse_opt_add_arg(args, text) < 0)

@@ -13,12 +13,13 @@ int main(int argc, char **argv)
 	static struct fs fs = {.ready_fd = -1, .store_fd = -1};
 	int r;
 
+	daemon_fill_streams();
 	log_init("rwwfs", LOG_NOTE);
 	r = options_parse(&fs.opt, argc, argv);
-	if (r == 0 && (fs.opt.help || fs.opt.version)) {
+	if (r == 0 && (fs.opt.help || fs.opt.version || fs.opt.fake)) {
 		if (fs.opt.help)
 			options_help(stdout);
-		else
+		else if (fs.opt.version)
 			printf("rwwfs %s, libfuse %s\n", RWWFS_VERSION, fuse_pkgversion());
 		options_done(&fs.opt);
 		return EXIT_SUCCESS;

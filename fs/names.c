@@ -91,6 +91,14 @@ void names_readlink(fuse_req_t req, fuse_ino_t ino)
 	reply_link(req, target);
 }
 
+/* inode_acquire_dir() of parent, in which name is to change. */
+static int acquire_for_change(struct fs *fs, struct inode *parent, const char *name, int *ret_fd)
+{
+	if (status_owns_name(fs, parent, name))
+		return -EPERM;
+	return inode_acquire_dir(&fs->inodes, parent, ret_fd);
+}
+
 /* --- making --------------------------------------------------------------------------------- */
 
 enum new_kind { NEW_NODE, NEW_DIR, NEW_SYMLINK };
@@ -101,7 +109,7 @@ static void make(fuse_req_t req, fuse_ino_t parent_ino, const char *name, enum n
 	struct fs *fs = fs_of(req);
 	struct inode *parent = fs_inode(fs, parent_ino);
 	struct creds creds;
-	int dir_fd, r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
+	int dir_fd, r = acquire_for_change(fs, parent, name, &dir_fd);
 
 	if (r < 0) {
 		reply_error(req, r);
@@ -150,10 +158,13 @@ void names_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent_ino, const cha
 	struct inode *parent = fs_inode(fs, parent_ino);
 	char path[32];
 	autoclose int fd = -1;
-	int dir_fd, r = inode_open(&fs->inodes, fs_inode(fs, ino), O_PATH | O_NOFOLLOW, &fd);
+	struct inode *i = fs_inode(fs, ino);
+	int dir_fd, r = status_owns(fs, i) ? -EPERM : 0;
 
 	if (r == 0)
-		r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
+		r = inode_open(&fs->inodes, i, O_PATH | O_NOFOLLOW, &fd);
+	if (r == 0)
+		r = acquire_for_change(fs, parent, name, &dir_fd);
 	if (r < 0) {
 		reply_error(req, r);
 		return;
@@ -175,7 +186,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent_ino, const char *name,
 	struct fs *fs = fs_of(req);
 	struct inode *parent = fs_inode(fs, parent_ino);
 	struct inode_grip grip;
-	int dir_fd, r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
+	int dir_fd, r = acquire_for_change(fs, parent, name, &dir_fd);
 
 	if (r < 0) {
 		reply_error(req, r);
@@ -208,14 +219,28 @@ struct name_place {
 	struct inode_grip grip;
 };
 
-static int move(struct fs *fs, struct name_place *from, struct name_place *to, unsigned flags)
+/* renameat2(2); what it leaves behind (RENAME_WHITEOUT) is a new file, the caller's. */
+static int rename_as_caller(
+	fuse_req_t req, const struct name_place *from, const struct name_place *to, unsigned flags)
 {
-	struct inode_table *t = &fs->inodes;
+	struct creds creds = {0};
+	int r;
+
+	if (flags & RENAME_WHITEOUT)
+		creds_take(req, &creds);
+	r = renameat2(from->dir_fd, from->name, to->dir_fd, to->name, flags) < 0 ? -errno : 0;
+	creds_give_back(&creds);
+	return r;
+}
+
+static int move(fuse_req_t req, struct name_place *from, struct name_place *to, unsigned flags)
+{
+	struct inode_table *t = &fs_of(req)->inodes;
 
 	inode_name_grip(t, from->dir_fd, from->name, &from->grip);
 	inode_name_grip(t, to->dir_fd, to->name, &to->grip);
 	inode_rename_begin(t);
-	int r = renameat2(from->dir_fd, from->name, to->dir_fd, to->name, flags) < 0 ? -errno : 0;
+	int r = rename_as_caller(req, from, to, flags);
 	bool same = from->grip.inode && from->grip.inode == to->grip.inode; /* nothing happened */
 
 	if (r == 0 && !same) {
@@ -241,12 +266,12 @@ void names_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, fuse_
 	struct fs *fs = fs_of(req);
 	struct name_place from = {.parent = fs_inode(fs, parent_ino), .name = name};
 	struct name_place to = {.parent = fs_inode(fs, new_parent), .name = new_name};
-	int r = inode_acquire_dir(&fs->inodes, from.parent, &from.dir_fd);
+	int r = acquire_for_change(fs, from.parent, from.name, &from.dir_fd);
 
 	if (r == 0) {
-		r = inode_acquire_dir(&fs->inodes, to.parent, &to.dir_fd);
+		r = acquire_for_change(fs, to.parent, to.name, &to.dir_fd);
 		if (r == 0) {
-			r = move(fs, &from, &to, flags);
+			r = move(req, &from, &to, flags);
 			inode_release_dir(&fs->inodes, to.parent);
 		}
 		inode_release_dir(&fs->inodes, from.parent);

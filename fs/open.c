@@ -282,6 +282,7 @@ static void open_new(
 	struct file *f;
 	int r = file_get(fs, i, &f);
 
+	fi->flags &= ~O_TRUNC; /* it is empty, and would lose its set-id bits */
 	end_is_new(fs, i);
 	if (r < 0) {
 		(void)close(fd); /* nothing was written yet */
@@ -335,8 +336,10 @@ static void create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode
 	struct inode *parent = fs_inode(fs, parent_ino), *i;
 	struct creds creds;
 	struct statx stx;
-	int dir_fd, fd, r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
+	int dir_fd, fd, r = status_owns_name(fs, parent, name) ? -EPERM : 0;
 
+	if (r == 0)
+		r = inode_acquire_dir(&fs->inodes, parent, &dir_fd);
 	if (r < 0) {
 		reply_error(req, r);
 		return;

@@ -13,12 +13,12 @@
 #include "common/log.h"
 #include "common/parse.h"
 
-enum kind { CHOICE, SECONDS, PATH };
+enum kind { CHOICE, SECONDS, BYTES, PATH };
 
 struct option_row {
 	const char *name;
 	enum kind kind;
-	size_t field;           /* CHOICE: int; SECONDS: uint64_t, milliseconds; PATH: char * */
+	size_t field;           /* int; uint64_t, milliseconds; uint64_t; char * */
 	const char *choices[4]; /* CHOICE: in the order of the enum */
 	const char *help;
 };
@@ -46,6 +46,8 @@ static const struct option_row rows[] = {
 		"how long the kernel may trust attributes (default 1)"},
 	{"entry_timeout", SECONDS, FIELD(entry_timeout_ms), {NULL},
 		"how long the kernel may trust names (default 1)"},
+	{"max_read", BYTES, FIELD(max_read), {NULL},
+		"the largest read request, 8192 to 1048576 bytes (the default)"},
 	{"pidfile", PATH, FIELD(pidfile), {NULL},
 		"write the daemon's process id here once the mount answers"},
 };
@@ -58,10 +60,10 @@ static const char *const ignored[] = {"defaults", "auto", "noauto", "user", "nou
 	"default_permissions", "rw", NULL};
 
 /* What libfuse and the kernel take; a name ending in '=' has a value. */
-static const char *const passed[] = {"allow_other", "allow_root", "auto_unmount", "ro", "suid",
-	"nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime", "nodiratime", "norelatime",
-	"strictatime", "nostrictatime", "sync", "async", "dirsync", "max_read=", "fsname=",
-	"subtype=", "context=", "fscontext=", "defcontext=", "rootcontext=", NULL};
+static const char *const passed[] = {"allow_other", "allow_root", "ro", "suid", "nosuid", "dev",
+	"nodev", "exec", "noexec", "atime", "noatime", "nodiratime", "norelatime", "strictatime",
+	"nostrictatime", "sync", "async", "dirsync",
+	"fsname=", "subtype=", "context=", "fscontext=", "defcontext=", "rootcontext=", NULL};
 
 static void *field_of(struct options *o, const struct option_row *row)
 {
@@ -74,6 +76,11 @@ static void say_expected(const struct option_row *row, const char *value)
 
 	if (row->kind == SECONDS) {
 		log_error("option %s=%s: expected seconds, such as 30 or 0.5", row->name, value);
+		return;
+	}
+	if (row->kind == BYTES) {
+		log_error("option %s=%s: expected bytes, %d to %d", row->name, value,
+			OPT_MAX_READ_LEAST, OPT_MAX_READ_MOST);
 		return;
 	}
 	if (row->kind == PATH) {
@@ -89,6 +96,16 @@ static void say_expected(const struct option_row *row, const char *value)
 	log_error("option %s=%s: expected one of %s", row->name, value, choices);
 }
 
+static int set_bytes(const char *value, uint64_t *ret)
+{
+	uint64_t n;
+
+	if (parse_u64(value, &n) < 0 || n < OPT_MAX_READ_LEAST || n > OPT_MAX_READ_MOST)
+		return -EINVAL;
+	*ret = n;
+	return 0;
+}
+
 static int set_value(struct options *o, const struct option_row *row, const char *value)
 {
 	switch (row->kind) {
@@ -101,6 +118,10 @@ static int set_value(struct options *o, const struct option_row *row, const char
 		break;
 	case SECONDS:
 		if (parse_seconds_ms(value, field_of(o, row)) == 0)
+			return 0;
+		break;
+	case BYTES:
+		if (set_bytes(value, field_of(o, row)) == 0)
 			return 0;
 		break;
 	case PATH: {
@@ -157,10 +178,16 @@ static int one_option(struct options *o, const char *word)
 		o->debug = o->foreground = true;
 		return 0;
 	}
+	if (!strcmp(word, "auto_unmount")) {
+		o->auto_unmount = true;
+		return 0;
+	}
 	if (is_listed(ignored, word) || !strncmp(word, "x-", 2) || !strncmp(word, "comment=", 8))
 		return 0;
 	if (is_listed(passed, word))
 		return pass_on(o, word);
+	if (o->sloppy)
+		return 0;
 	log_error("unknown option \"%s\": see rwwfs --help", word);
 	return -EINVAL;
 }
@@ -205,30 +232,44 @@ static int positional(struct options *o, int n, char **args)
 	return absolute("mountpoint", args[n - 1], &o->mountpoint);
 }
 
+/* Whether mount(8) calls us, by its rules for mount.TYPE: -f and -s have other meanings there. */
+static bool is_mount_helper(const char *program)
+{
+	const char *slash = strrchr(program, '/');
+
+	return !strncmp(slash ? slash + 1 : program, "mount.", 6);
+}
+
 int options_parse(struct options *o, int argc, char **argv)
 {
+	enum { FOREGROUND = 256 }; /* not -f, which is another one for mount(8) */
 	static const struct option longs[] = {
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
-		{"foreground", no_argument, NULL, 'f'},
+		{"foreground", no_argument, NULL, FOREGROUND},
 		{"debug", no_argument, NULL, 'd'},
 		{NULL, 0, NULL, 0},
 	};
+	bool helper = argc > 0 && is_mount_helper(argv[0]);
 	int c, r = 0;
 
-	*o = (struct options){.attr_timeout_ms = 1000, .entry_timeout_ms = 1000};
+	*o = (struct options){
+		.attr_timeout_ms = 1000, .entry_timeout_ms = 1000, .max_read = OPT_MAX_READ_MOST};
 	opterr = 0;
-	/* mount(8) adds -n, -r, -v, -w, -N NS and -t TYPE when it calls us as mount.rwwfs. */
+	/* mount(8) adds -s and -f, before -o, and -n, -r, -v, -w, -N NS and -t TYPE. */
 	while (r == 0 && (c = getopt_long(argc, argv, ":fdshVo:nrvwt:N:", longs, NULL)) != -1)
 		switch (c) {
 		case 'f':
+			*(helper ? &o->fake : &o->foreground) = true;
+			break;
+		case FOREGROUND:
 			o->foreground = true;
 			break;
 		case 'd':
 			o->debug = o->foreground = true;
 			break;
 		case 's':
-			o->single = true;
+			*(helper ? &o->sloppy : &o->single) = true;
 			break;
 		case 'h':
 			o->help = true;
@@ -289,6 +330,7 @@ void options_help(FILE *to)
 		fprintf(to, "    %s=%s\n        %s\n", rows[i].name,
 			rows[i].kind == CHOICE    ? values
 			: rows[i].kind == SECONDS ? "SECONDS"
+			: rows[i].kind == BYTES   ? "BYTES"
 						  : "FILE",
 			rows[i].help);
 	}
@@ -301,6 +343,7 @@ json_t *options_json(const struct options *o)
 
 	for (size_t i = 0; i < N_ROWS; i++) {
 		const void *field = (const char *)o + rows[i].field;
+		const uint64_t *number = field;
 		json_t *value = NULL;
 
 		switch (rows[i].kind) {
@@ -308,7 +351,10 @@ json_t *options_json(const struct options *o)
 			value = json_string(rows[i].choices[*(const int *)field]);
 			break;
 		case SECONDS:
-			value = json_real((double)*(const uint64_t *)field / 1000);
+			value = json_real((double)*number / 1000);
+			break;
+		case BYTES:
+			value = json_integer((json_int_t)*number);
 			break;
 		case PATH:
 			value = *(char *const *)field ? json_string(*(char *const *)field) : NULL;

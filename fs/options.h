@@ -17,6 +17,13 @@ enum opt_aborted { ABORTED_READABLE, ABORTED_DENY };
 enum opt_sync { SYNC_NONE, SYNC_COMPLETE };
 enum opt_nonblock { NONBLOCK_PLAIN, NONBLOCK_HOLD };
 
+/*
+ * Bytes of a read request: as many as the kernel sends at most; and more than the page that a part
+ * of a large read may be left short (read.c).
+ */
+#define OPT_MAX_READ_MOST  1048576
+#define OPT_MAX_READ_LEAST 8192
+
 struct options {
 	char *store, *mountpoint; /* absolute; owned */
 	char *mount_options;      /* for libfuse, comma-separated; owned; NULL if none */
@@ -30,7 +37,10 @@ struct options {
 	uint64_t linger_ms;       /* 0: complete at the last close */
 	uint64_t hold_timeout_ms; /* 0: none */
 	uint64_t attr_timeout_ms, entry_timeout_ms;
+	uint64_t max_read; /* bytes */
 	bool foreground, debug, single;
+	bool auto_unmount;
+	bool fake, sloppy; /* for mount(8): mount nothing; ignore unknown options */
 	bool help, version;
 };
 

@@ -47,6 +47,12 @@ bool status_owns(struct fs *fs, struct inode *i)
 	return i == &fs->status_dir || i == &fs->status_file;
 }
 
+bool status_owns_name(struct fs *fs, const struct inode *parent, const char *name)
+{
+	return parent == &fs->status_dir ||
+	       (parent == &fs->inodes.root && name && !strcmp(name, STATUS_DIR));
+}
+
 static void describe(struct fs *fs, const struct inode *i, struct statx *ret)
 {
 	struct timespec now;

@@ -20,6 +20,12 @@ void status_init(struct fs *fs);
 
 bool status_owns(struct fs *fs, struct inode *i);
 
+/*
+ * Whether name (NULL: none) in parent is ours or would be. Nothing is made, removed or moved there:
+ * -EPERM.
+ */
+bool status_owns_name(struct fs *fs, const struct inode *parent, const char *name);
+
 /* Answers a lookup in the root or in .rww if it is for one of ours. */
 bool status_lookup(fuse_req_t req, struct inode *parent, const char *name);
 void status_getattr(fuse_req_t req, struct inode *i);

@@ -3,9 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -14,6 +12,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "fs/fusermount.h"
 #include "fs/mounts.h"
 
 static int check_directory(const char *what, const char *path)
@@ -60,28 +59,12 @@ static int check_places(const struct options *o)
 	return 0;
 }
 
-/* Whether the helper that mounts for ordinary users can be run: in PATH, as libfuse looks for it.
- */
-static bool can_run_fusermount(void)
-{
-	const char *path = getenv("PATH");
-	autofree char *dirs = strdup(path ? path : "/bin:/usr/bin");
-	char *rest = dirs, *dir, file[PATH_MAX];
-
-	while (rest && (dir = strsep(&rest, ":"))) {
-		snprintf(file, sizeof(file), "%s/fusermount3", *dir ? dir : ".");
-		if (access(file, X_OK) == 0)
-			return true;
-	}
-	return false;
-}
-
 /* What libfuse needs, found out beforehand for the sake of one clear message. */
 static int check_fuse(void)
 {
 	autoclose int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 
-	if (fd >= 0 && geteuid() != 0 && !can_run_fusermount()) {
+	if (fd >= 0 && geteuid() != 0 && !fusermount_can_run()) {
 		log_error("fusermount3: not found in PATH, or not to be run: is fuse3 installed?");
 		return -ENOENT;
 	}

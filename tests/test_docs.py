@@ -175,7 +175,7 @@ def test_diagnostics_are_messages_of_the_program():
     elsewhere = ("option allow_other", "/dev/fuse", "No such", "option -o")  # fusermount3, errno
     for line in diagnostics():
         if not line.startswith(elsewhere):
-            for part in re.split(r"NAME=VALUE|NAME|PATH: No.*|PATH|=on|\.\.\.| N s|^store |^mountpoint ", line):
+            for part in re.split(r"NAME=VALUE|NAME|PATH: No.*|PATH|=on|\.\.\.| N s| N,|^store |^mountpoint ", line):
                 assert part.strip(" :()") in source, line
     assert len(diagnostics()) > 15
 
@@ -186,6 +186,7 @@ def test_messages_at_start_are_in_the_man_page():
     for text in re.findall(r'log_error\("((?:[^"\\]|\\.)*)"', source_of("options.c", "store.c")):
         part = max(re.split(r"%\w+", text), key=len)
         part = {": expected seconds, such as 30 or 0.5": ": expected", ": expected a file name": ": expected",
+                ": expected bytes, ": ": expected",
                 ": expected one of ": ": expected"}.get(part, part)
         assert part.strip(" :") in told, text
 

@@ -4,6 +4,7 @@ import errno
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ import pytest
 from harness import mount as mounts
 from harness import procs, sandbox
 from harness.agent import read_file, write_file
+from harness.data import pattern
 from harness.mount import BINARY, NOBODY, mount_entry
 
 pytestmark = [pytest.mark.sysfuse]
@@ -118,6 +120,27 @@ def test_without_f_it_lets_go_of_its_callers_pipes(base):
         mount.destroy()
 
 
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("closed", ["<&- >&-", ">&- 2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_without_f_and_without_standard_streams(mode, base, closed):
+    """What it opens itself does not take their places, which it gives up later."""
+    mount = mounts.Mount(base, mode, background=True)
+    try:
+        procs.become_subreaper()
+        argv = ["sh", "-c", f'exec "$@" {closed}', "sh", *mount.argv()]
+        assert subprocess.run(argv, timeout=procs.seconds(10)).returncode == 0
+        with open(mount.pidfile) as f:
+            pid = int(f.read())
+        mount.write_file("f", b"hello")
+        assert mount.stored_bytes("f") == b"hello"
+        assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+        mount.end_users()
+        procs.kill(pid, signal.SIGTERM)
+        assert procs.wait_exit(pid, 5, "rwwfs") == 0
+    finally:
+        mount.destroy()
+
+
 @needs_root
 def test_debug_mode_stays_in_the_foreground_and_talks(base):
     mount = mounts.Mount(base, "off")
@@ -169,6 +192,60 @@ def test_read_only(mount):
 def test_usual_mount_options_are_passed_on(mount):
     options = mount_entry(mount.mnt)[3].split(",")
     assert "noexec" in options and "noatime" in options
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("size", [8192, 10_000, 131_072, 1_048_576])
+def test_max_read(mode, make_mount, size):
+    """Reads are cut there, and what is read is the same."""
+    mount = make_mount(mode, f"max_read={size}")
+    assert f"max_read={size}" in mount_entry(mount.mnt)[3].split(",")
+    data = pattern(3_000_000)
+    writer = mount.writer("f")
+    writer.write(data[:1_000_000])
+    follower = mount.reader("f")
+    seen = follower.read(1 << 21)
+    assert seen
+    while len(seen) < 1_000_000:
+        seen += follower.read(1 << 21)
+    held = follower.begin_read(1 << 21).wait_held()
+    for at in range(1_000_000, len(data), 500_000):
+        writer.write(data[at:at + 500_000])
+    writer.close()
+    seen += held.result()
+    while part := follower.read(1 << 21):
+        seen += part
+    assert seen == data
+    mount.wait_state("f", "complete")
+    assert mount.reader("f").read_all() == data
+
+
+@pytest.mark.parametrize("value", ["", "0", "4096", "8191", "1048577", "-1", "1M", "99999999999999999999"])
+def test_max_read_that_cannot_work(base, value):
+    mount = mounts.Mount(base, "off", f"max_read={value}")
+    done = subprocess.run(mount.argv(), capture_output=True, text=True, timeout=procs.seconds(10))
+    assert done.returncode == 1
+    assert done.stderr == f"rwwfs: option max_read={value}: expected bytes, 8192 to 1048576\n"
+    mount.destroy()
+
+
+@needs_root
+@pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
+def test_auto_unmount_that_fusermount3_does_not_know(make_mount, background):
+    """One line says so, ours; up to libfuse 3.14 nothing is asked for that it may not know."""
+    mount = make_mount("off", "auto_unmount", start=False, background=background)
+    program = os.path.join(mount.base, "fusermount3")
+    with open(program, "w") as f:
+        f.write("#!/bin/sh\ncase $1 in --auto-unmount) echo unrecognized >&2; exit 1;; esac\n"
+                f"exec {shutil.which('fusermount3')} \"$@\"\n")
+    os.chmod(program, 0o755)
+    path = f"{mount.base}:{os.environ['PATH']}"
+    mount.wrapper = ["env", f"PATH={path}"]
+    mount.allow_log("^rwwfs: option auto_unmount: fusermount3 is too old for libfuse 3.*, ignoring$")
+    mount.start()
+    libfuse = int(re.search(r"libfuse 3\.(\d+)", mount.log()).group(1))
+    assert len(mount.log().splitlines()) == (1 if libfuse < 15 else 2)
+    follows(mount)
 
 
 @needs_root
@@ -265,6 +342,35 @@ def test_fstab(make_mount, mount_helper, fstype):
     mount = run_mount(make_mount, argv)
     assert "noatime" in mount_entry(mount.mnt)[3].split(",")
     follows(mount)
+
+
+@pytest.fixture(params=["mount", "mount.rwwfs", "mount.fuse.rwwfs"])
+def mount_8(request, base, mount_helper):
+    """mount(8), or rwwfs by a name that it would call; arguments in the order in which it gives them."""
+    program = os.path.join(base, request.param)
+    if request.param == "mount":
+        return lambda flag, options, store, mnt: ["mount", flag, "-t", "rwwfs", "-o", options, store, mnt]
+    if not os.path.lexists(program):
+        os.symlink(BINARY, program)
+    return lambda flag, options, store, mnt: [program, store, mnt, flag, "-o", options]
+
+
+@needs_root
+def test_mount_f_mounts_nothing(base, mount_8):
+    mount = mounts.Mount(base, "off")
+    for options, good in (("hold=none", True), ("hold=forever", False), ("frobnicate", False)):
+        done = subprocess.run(mount_8("-f", options, mount.store, mount.mnt), capture_output=True,
+                              timeout=procs.seconds(10))
+        assert (done.returncode == 0) == good, done
+        assert mount_entry(mount.mnt) is None
+    mount.destroy()
+
+
+@needs_root
+def test_mount_s_ignores_unknown_options(make_mount, mount_8):
+    mount = run_mount(make_mount, lambda m, o: mount_8("-s", f"frobnicate,{o},frob=7", m.store, m.mnt))
+    follows(mount)
+    assert procs.threads(mount.pid) > 3, "one thread, as -s of rwwfs has it"
 
 
 # -- ending

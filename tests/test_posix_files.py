@@ -52,6 +52,24 @@ def unnamed(d):
     return seen + sorted(os.listdir(d))
 
 
+def made_with_set_ids(d):
+    """What is just made has nothing to truncate, so no set-id bits to lose."""
+    seen = {}
+    for flags in (os.O_WRONLY, os.O_RDWR | os.O_EXCL, os.O_RDONLY):
+        for mode in (0o6755, 0o4711, 0o2755):
+            name = f"{d}/{flags:o}-{mode:o}"
+            fd = os.open(name, flags | os.O_CREAT | os.O_TRUNC, mode)
+            seen[flags, mode] = oct(os.fstat(fd).st_mode), look(name)
+            os.close(fd)
+            seen[flags, mode, "closed"] = look(name)
+    return seen
+
+
+def test_making_and_truncating_at_once(pair):
+    for who in [None] if pair.mount.mode == "user" else [None, {"uid": USER, "gid": USER}]:
+        pair.compare(made_with_set_ids, who=who)
+
+
 @pytest.mark.tmpfile
 def test_unnamed_files(pair):
     pair.compare(unnamed)

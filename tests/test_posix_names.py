@@ -333,7 +333,8 @@ def whiteout(d):
 
 
 def test_rename_whiteout(pair):
-    pair.compare(whiteout)
+    for who in callers(pair):
+        pair.compare(whiteout, who=who)
 
 
 def odd_names(d):

@@ -103,12 +103,25 @@ def test_status_of_many_files_is_quick(mount):
 
 
 @pytest.mark.sanitize
-def test_the_control_folder_is_not_to_be_changed(mount):
+def test_the_control_folder_is_not_to_be_changed(mount, mode):
+    """Root meets EPERM, as in /proc; others are stopped by the folder's mode before."""
     agent = mount.agent()
-    for call, args in ((os.mkdir, (".rww",)), (os.rmdir, (".rww",)), (os.unlink, (".rww/status",)),
-                       (os.open, (".rww/new", os.O_WRONLY | os.O_CREAT)),
-                       (write_file, (".rww/status", b"x"))):
-        assert agent.errno(call, mount.path(args[0]), *args[1:]) != 0
+    mount.write_file("f", b"hello")
+    mount.probe.call(os.mkdir, mount.path("d"))
+    ours = errno.EACCES if mode == "user" else errno.EPERM
+    new = mount.path(".rww/new")
+    for call, *args in ((os.mkdir, new), (os.open, new, os.O_WRONLY | os.O_CREAT), (os.mkfifo, new),
+                        (os.symlink, "x", new), (os.link, mount.path("f"), new),
+                        (os.rename, mount.path("f"), new), (os.unlink, mount.path(".rww/status")),
+                        (os.rename, mount.path(".rww/status"), mount.path("s"))):
+        assert agent.errno(call, *args) == ours, (call, args)
+    for call, *args in ((os.rmdir, mount.path(".rww")), (os.rename, mount.path(".rww"), mount.path("x")),
+                        (os.rename, mount.path("d"), mount.path(".rww")),
+                        (os.link, mount.path(".rww/status"), mount.path("s"))):
+        assert agent.errno(call, *args) == errno.EPERM, (call, args)
+    assert sorted(mount.probe.call(os.listdir, mount.mnt)) == ["d", "f"]
+    assert agent.errno(os.mkdir, mount.path(".rww")) == errno.EEXIST
+    assert agent.errno(write_file, mount.path(".rww/status"), b"x") == errno.EACCES
     assert status(mount)["files"] == []
 
 
@@ -181,10 +194,12 @@ def test_rwwctl_in_the_wrong_place(growing):
 
 
 @pytest.mark.parametrize("args", [(), ("frobnicate",), ("declare", "f"), ("declare", "f", "much"),
-                                  ("wait", "--timeout", "soon", "f"), ("abort",)])
+                                  ("wait", "--timeout", "soon", "f"), ("abort",),
+                                  ("watch", "--count", "many"), ("watch", "--count", "0", "/")])
 def test_rwwctl_misused(args):
     done = subprocess.run([RWWCTL, *args], capture_output=True, text=True, timeout=10)
-    assert done.returncode == 2 and done.stderr and not done.stdout
+    assert done.returncode == 2 and not done.stdout
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("rwwctl: ")
 
 
 def test_rwwctl_on_a_dead_mount(growing):
