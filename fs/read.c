@@ -46,11 +46,12 @@ char *read_buffer(struct fs *fs)
  * the read would wait for its rest with bytes in hand. A request that may be such a part and would
  * end at the live edge is therefore not filled: a short answer ends the read(2).
  */
-static size_t leave_some(const struct fs *fs, const struct waiter *w, size_t n, uint64_t size)
+static size_t leave_some(struct fs *fs, const struct waiter *w, size_t n)
 {
 	const size_t page = 4096;
 
-	if (n < w->want || n + page <= fs->request_max || w->page || w->offset + n < size)
+	if (n < w->want || n + page <= fs->request_max || w->page ||
+		holes_available(fs, w->file, w->offset + n, 1) > 0)
 		return n;
 	return n - page;
 }
@@ -136,7 +137,7 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 		in.cut = size; /* cut in the store, behind the mount's back */
 	in.available = (size_t)n;
 	if (n > 0 && in.state == FILE_GROWING && in.declared == RULE_NONE)
-		in.available = leave_some(fs, w, (size_t)n, size);
+		in.available = leave_some(fs, w, (size_t)n);
 	v = rule_read(&in);
 	/* Whoever asked how far he may read, and chose not to wait, is not made to. */
 	if (v.answer == RULE_HOLD && goes_on)

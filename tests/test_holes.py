@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Holes, preallocation and truncation under a follower."""
 import errno
+import mmap
 import os
 import random
 
@@ -295,6 +296,25 @@ def test_what_is_written_into_a_punched_hole_does_not_release_its_block(mount):
     writer.call(fallocate, PUNCH_HOLE | KEEP_SIZE, BLOCK, 3 * BLOCK)
     writer.pwrite(b"x" * 10, BLOCK)
     assert given(mount) == pattern(BLOCK) + b"x" * 10
+
+
+def readv_aligned(fd, size):
+    """With a buffer that begins a page, so that the kernel cuts the read where it likes best."""
+    buffer = mmap.mmap(-1, size)
+    return buffer[:os.readv(fd, [buffer])]
+
+
+def test_a_large_read_that_ends_at_a_hole_brings_what_there_is(mount):
+    """The kernel asks in pieces, and a piece that ends at the hole is not waited for."""
+    writer = mount.writer("f")
+    writer.write(pattern(1 << 20))
+    writer.pwrite(b"x", 3 << 20)
+    reader = mount.reader("f")
+    got = reader.call(readv_aligned, 2 << 20)
+    while len(got) < 1 << 20:
+        got += reader.read(1 << 20)
+    assert got == pattern(1 << 20)
+    reader.begin_read().wait_held()
 
 
 def test_a_filled_gap_is_seen_from_before_it(mount):
