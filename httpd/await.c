@@ -23,7 +23,7 @@ bool await_limit(struct request *rq)
 	if (asked && (!limit_ms || seconds * 1000 < limit_ms))
 		limit_ms = seconds * 1000;
 	if (limit_ms || asked)
-		rq->wait_until_ms = rq->started_ms + limit_ms;
+		rq->wait_until_ms = rq->started_ms + limit_ms + (limit_ms > 0); /* not less */
 	return asked;
 }
 

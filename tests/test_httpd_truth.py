@@ -443,7 +443,7 @@ def slow_client(web):
     return client
 
 
-@pytest.mark.parametrize("size", [4 << 20, 20 << 20])
+@pytest.mark.parametrize("size", [12 << 20, 20 << 20])
 def test_a_complete_file_written_over_in_place_never_ends_well(web, mount, size):
     mount.write_file("f.bin", pattern(size))
     response = slow_client(web).request("/f.bin")
