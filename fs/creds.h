@@ -31,4 +31,7 @@ void creds_take_for_data(fuse_req_t req, struct creds *ret);
 void creds_take_for_backing(fuse_req_t req, struct creds *ret);
 void creds_give_back(struct creds *c);
 
+/* Whether /proc/PID/stat tells us the exit status of any process: proc_pid_stat(5). */
+bool creds_may_see_ends(void);
+
 #endif

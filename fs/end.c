@@ -35,6 +35,12 @@ void end_forget(void *data, struct inode *i)
 	forget_locked(i);
 }
 
+char *end_failure(struct fs *fs, const struct inode *i)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	return i->aborted ? strdup(i->aborted->reason) : NULL;
+}
+
 /* Without memory for it the abort is known while the file is open, and by its marker. */
 static void remember_locked(struct fs *fs, struct inode *i, uint64_t declared, const char *reason)
 {
@@ -107,6 +113,7 @@ void end_recall_open(struct fs *fs, struct file *f)
 	i->end_known = true;
 	if (!i->aborted || f->state != FILE_COMPLETE)
 		return;
+	f->marked = true; /* or was never: then there is nothing to remove */
 	f->state = FILE_ABORTED;
 	f->declared = i->aborted->declared;
 }
@@ -183,6 +190,7 @@ void end_writer_comes(struct fs *fs, struct file *f)
 	f->state = FILE_GROWING;
 	f->since_ms = clock_ms();
 	f->declared = RULE_NONE;
+	f->note[0] = '\0';
 	forget_locked(f->inode);
 }
 

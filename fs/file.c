@@ -147,7 +147,8 @@ bool file_is_growing(struct fs *fs, struct file *f)
 	return f->state == FILE_GROWING;
 }
 
-int file_add_handle(struct fs *fs, struct file *f, enum handle_kind kind, struct handle **ret)
+int file_add_handle(
+	struct fs *fs, struct file *f, enum handle_kind kind, pid_t opener, struct handle **ret)
 {
 	struct handle *h = calloc(1, sizeof(*h));
 	struct stat st = {0};
@@ -158,7 +159,7 @@ int file_add_handle(struct fs *fs, struct file *f, enum handle_kind kind, struct
 		free(h);
 		return -errno;
 	}
-	*h = (struct handle){.file = f, .kind = kind, .cut = RULE_NONE};
+	*h = (struct handle){.file = f, .kind = kind, .opener = opener, .cut = RULE_NONE};
 	h->told = (uint64_t)st.st_size;
 	end_recall_open(fs, f);
 	if (kind == HANDLE_WRITER)

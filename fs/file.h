@@ -60,12 +60,15 @@ struct file {
 	struct ranges unwritten;
 	bool preallocated; /* fallocate was used: the store's word on data is not enough */
 	struct list handles;
-	struct list waiters; /* hold.h */
-	uint32_t n_held;     /* waiters that are reads, or opens about to read */
-	uint32_t n_polled;   /* handles with ph */
-	int wd;              /* inotify watch; -1: not armed */
-	struct list by_wd;   /* watch.h */
-	struct list timed;   /* watch.h: looked at by timer */
+	struct list waiters;  /* hold.h */
+	uint32_t n_held;      /* waiters that are reads, or opens about to read */
+	uint32_t n_polled;    /* handles with ph */
+	uint64_t polls;       /* how many ph were left */
+	uint64_t looked_size; /* watch.c: its thread's */
+	uint64_t look;        /* watch.c: the last round in which it was looked at */
+	int wd;               /* inotify watch; -1: not armed */
+	struct list by_wd;    /* watch.h */
+	struct list timed;    /* watch.h: looked at by timer */
 };
 
 struct handle {
@@ -86,6 +89,7 @@ struct handle {
 	bool judged;        /* files lock; a writer: one of its descriptors was closed */
 	char *failed; /* files lock; a writer: how its process failed, at the last close; owned */
 	struct fuse_pollhandle *ph; /* files lock; to be notified */
+	uint64_t poll_number;       /* files lock; which of the file's ph that is */
 	bool growth_polled;         /* files lock; ph is for more than the end of the file */
 };
 
@@ -117,7 +121,8 @@ static inline int file_fd(const struct file *f)
 }
 
 /* Setup lock held. */
-int file_add_handle(struct fs *fs, struct file *f, enum handle_kind kind, struct handle **ret);
+int file_add_handle(
+	struct fs *fs, struct file *f, enum handle_kind kind, pid_t opener, struct handle **ret);
 /* Ends a handle, and with the last writer's the file. Frees h. Setup lock not held. */
 void file_remove_handle(struct fs *fs, struct handle *h);
 bool file_is_growing(struct fs *fs, struct file *f);

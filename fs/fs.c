@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fuse.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,11 +17,13 @@
 #include "common/log.h"
 #include "common/parse.h"
 #include "fs/compat.h"
+#include "fs/creds.h"
 #include "fs/end.h"
 #include "fs/fusermount.h"
 #include "fs/passthrough.h"
 #include "fs/status.h"
 
+#define FOR_PROC  4          /* descriptors */
 #define WRITE_MAX (1u << 20) /* bytes of the largest write request */
 
 /* --- INIT: what kernel and library can do, and what we make of it --------------------------- */
@@ -272,14 +275,17 @@ static bool unmount(struct fs *fs)
 	return fd >= 0 && write(fd, &root, sizeof(root)) < 0 && errno == ENOENT;
 }
 
-/* As many descriptors as we may have; part of them for directories. */
-static size_t raise_descriptor_limit(void)
+/* As many descriptors as we may have; part of them for directories, and the last for /proc. */
+static size_t raise_descriptor_limit(int *ret_for_files)
 {
 	struct rlimit limit;
 	size_t room;
 
+	*ret_for_files = 0;
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return 16;
+	if (limit.rlim_max > 2 * FOR_PROC && limit.rlim_max < INT_MAX)
+		*ret_for_files = (int)limit.rlim_max - FOR_PROC;
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
 		log_warn("RLIMIT_NOFILE: %s, ignoring", strerror(errno));
@@ -319,7 +325,8 @@ static void block_signals(void)
 
 int fs_run(struct fs *fs)
 {
-	size_t cached = raise_descriptor_limit();
+	int for_files;
+	size_t cached = raise_descriptor_limit(&for_files);
 	int root = openat(fs->store_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int r = root < 0 ? -errno : inode_table_init(&fs->inodes, root, cached);
 	struct statvfs sv = {.f_bsize = 4096};
@@ -328,9 +335,13 @@ int fs_run(struct fs *fs)
 		log_error("store %s: %s", fs->opt.store, strerror(-r));
 		return r;
 	}
+	fs->inodes.fd_limit = for_files;
 	(void)fstatvfs(fs->store_fd, &sv); /* then 4096 it is */
-	fs->block = sv.f_bsize > 4096 && sv.f_bsize <= 65536 ? sv.f_bsize : 4096;
+	fs->block = sv.f_bsize <= 4096 ? 4096 : sv.f_bsize < 65536 ? sv.f_bsize : 65536;
 	fs->privileged = geteuid() == 0;
+	if (fs->privileged && fs->opt.abort_on != ABORT_ON_NEVER && !creds_may_see_ends())
+		log_warn("without CAP_SYS_PTRACE nobody tells how a process ended: the file of a "
+			 "writer that is killed will look complete");
 	pthread_mutex_init(&fs->files_lock, NULL);
 	status_init(fs);
 	hold_init(&fs->hold);

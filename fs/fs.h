@@ -28,6 +28,14 @@
 #include "fs/options.h"
 #include "fs/watch.h"
 
+#define SENT_BACK 128
+
+/* An open that was told to look its name up first (open.c); inode is compared, never followed. */
+struct sent_back {
+	const struct inode *inode;
+	pid_t pid;
+};
+
 struct fs {
 	struct options opt; /* read-only once mounted */
 	struct inode_table inodes;
@@ -39,10 +47,12 @@ struct fs {
 	struct inode status_dir, status_file; /* status.c */
 	pthread_mutex_t files_lock;
 	struct hold hold;
-	struct list files;     /* files lock; every open file */
-	struct list lingering; /* files lock; soonest to be completed first */
-	struct list aborted;   /* files lock; struct aborted of every known one */
-	bool unmarked_said;    /* files lock; the store takes no markers, and it was said */
+	struct list files;                     /* files lock; every open file */
+	struct list lingering;                 /* files lock; soonest to be completed first */
+	struct list aborted;                   /* files lock; struct aborted of every known one */
+	struct sent_back sent_back[SENT_BACK]; /* files lock; the last ones, oldest overwritten */
+	size_t sent_back_next;                 /* files lock */
+	bool unmarked_said; /* files lock; the store takes no markers, and it was said */
 	struct watch watch;
 	struct fuse_session *session;
 	bool privileged;        /* act with the caller's ids */

@@ -82,13 +82,24 @@ void inode_table_starved(struct inode_table *t)
 	errno = saved;
 }
 
+int inode_table_allow(const struct inode_table *t, int fd)
+{
+	if (fd < 0 || !t->fd_limit || fd < t->fd_limit)
+		return fd;
+	(void)close(fd); /* nothing was written to it */
+	errno = EMFILE;
+	return -1;
+}
+
 /* openat(2), trading cached directories for room in the descriptor table. */
 int inode_open_trimming(struct inode_table *t, int dir_fd, const char *name, int flags)
 {
-	int fd = openat(dir_fd, name, flags);
+	int fd = inode_table_allow(t, openat(dir_fd, name, flags));
 
-	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && inode_table_trim(t))
-		fd = openat(dir_fd, name, flags);
+	/* More than once: others may have taken what was freed. */
+	for (int i = 0; i < 3 && fd < 0 && (errno == EMFILE || errno == ENFILE); i++)
+		if (inode_table_trim(t))
+			fd = inode_table_allow(t, openat(dir_fd, name, flags));
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE))
 		inode_table_starved(t);
 	return fd < 0 ? -errno : fd;

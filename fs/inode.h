@@ -38,7 +38,6 @@ struct inode {
 	mode_t type;           /* S_IFMT bits */
 	bool end_known;        /* files lock; the store was asked whether it is aborted */
 	bool size_told;        /* files lock; the kernel knows that it is not empty (open.c) */
-	pid_t sent_back;       /* files lock; who was last sent to look the name up for that */
 	bool stale;            /* table lock; its number may stand for another file by now */
 };
 
@@ -51,6 +50,11 @@ struct inode_table {
 	size_t n_cached, max_cached;
 	unsigned names_busy; /* renames whose names are not in the table yet */
 	bool starved_said;
+	/*
+	 * Descriptors from this number on are not for the store's files: without one for /proc
+	 * nobody knows how a writer ended. The lowest free one is given out. 0: there is no limit.
+	 */
+	int fd_limit;
 	uint64_t names_serial; /* counts finished renames */
 	struct inode root;
 	void (*on_free)(void *data, struct inode *i); /* no lock held */
@@ -63,6 +67,9 @@ void inode_table_done(struct inode_table *t);
 /* Closes idle cached descriptors, for a caller that met EMFILE. Tells whether any was closed. */
 bool inode_table_trim(struct inode_table *t);
 
+/* fd, from open(2); if it is one of those that are not for files, it is closed, and errno EMFILE.
+ */
+int inode_table_allow(const struct inode_table *t, int fd);
 /* Says once that descriptors ran out. */
 void inode_table_starved(struct inode_table *t);
 

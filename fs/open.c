@@ -70,10 +70,33 @@ static bool writes_itself(fuse_req_t req, struct file *f)
 			openers[n++] = h->opener;
 	}
 	pthread_mutex_unlock(&fs->files_lock);
-	while (n-- && caller)
-		if (process_of(openers[n]) == caller)
-			return true;
+	while (n-- && caller) {
+		pid_t opener = process_of(openers[n]);
+
+		if (opener == caller || (openers[n] > 0 && !opener))
+			return true; /* or that thread has ended: it may have been */
+	}
 	return false;
+}
+
+/* Whoever was sent back comes again at once, through another lookup or, by /proc/self/fd, without.
+ */
+static bool was_sent_back_locked(struct fs *fs, const struct inode *i, pid_t pid)
+{
+	for (size_t k = 0; k < SENT_BACK; k++) {
+		struct sent_back *s = &fs->sent_back[k];
+
+		if (s->inode == i && s->pid == pid) {
+			*s = (struct sent_back){0};
+			return true;
+		}
+	}
+	return false;
+}
+
+static void send_back_locked(struct fs *fs, const struct inode *i, pid_t pid)
+{
+	fs->sent_back[fs->sent_back_next++ % SENT_BACK] = (struct sent_back){i, pid};
 }
 
 /* How a follower of f is to be opened. */
@@ -89,9 +112,9 @@ static enum decision decide_follower(
 		return OPEN_NOW; /* its reads will say so */
 	pthread_mutex_lock(&fs->files_lock);
 	empty = st.st_size == 0 || f->hidden_from == 0;
-	told = f->inode->size_told || f->inode->sent_back == pid;
+	told = was_sent_back_locked(fs, f->inode, pid) || f->inode->size_told;
 	if (!empty && !told)
-		f->inode->sent_back = pid;
+		send_back_locked(fs, f->inode, pid);
 	pthread_mutex_unlock(&fs->files_lock);
 	if (!empty)
 		return told ? OPEN_NOW : OPEN_LOOK_UP;
@@ -162,11 +185,11 @@ static int make_handle(fuse_req_t req, struct file *f, enum handle_kind kind,
 	struct fuse_file_info *fi, struct handle **ret)
 {
 	struct fs *fs = fs_of(req);
-	int r = file_add_handle(fs, f, kind, ret);
+	autofree char *failed = fi->flags & O_TRUNC ? end_failure(fs, f->inode) : NULL;
+	int r = file_add_handle(fs, f, kind, fuse_req_ctx(req)->pid, ret);
 
 	if (r < 0)
 		return r;
-	(*ret)->opener = fuse_req_ctx(req)->pid;
 	(*ret)->nonblock = fi->flags & O_NONBLOCK;
 	(*ret)->never_held = asks_for_plain(fi);
 	if (fi->flags & O_TRUNC) {
@@ -175,8 +198,12 @@ static int make_handle(fuse_req_t req, struct file *f, enum handle_kind kind,
 		creds_take_for_data(req, &creds);
 		r = file_truncate(fs, f, 0);
 		creds_give_back(&creds);
-		if (r < 0)
+		if (r < 0) {
+			pthread_mutex_lock(&fs->files_lock);
+			(*ret)->failed = steal_ptr(&failed); /* nothing has become better */
+			pthread_mutex_unlock(&fs->files_lock);
 			return r;
+		}
 	}
 	choose_path(fs, *ret, fi);
 	fi->fh = (uint64_t)(uintptr_t)*ret;
@@ -204,6 +231,25 @@ static int wait_to_open(
 	return 0;
 }
 
+/* What the kernel asks of the store's inode when it is opened there: the mount's has no such flags,
+ * and descriptors are shared by all who write (chattr(1) +a and +i). */
+static int check_flags(const struct file *f, int flags)
+{
+	struct statx stx;
+	int r;
+
+	if ((flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC))
+		return 0;
+	r = inode_statx(file_fd(f), "", AT_EMPTY_PATH, &stx);
+	if (r < 0)
+		return r;
+	if (stx.stx_attributes & STATX_ATTR_IMMUTABLE)
+		return -EPERM;
+	if (!(stx.stx_attributes & STATX_ATTR_APPEND))
+		return 0;
+	return (flags & O_APPEND) && !(flags & O_TRUNC) ? 0 : -EPERM;
+}
+
 /* Opens f for req, or has it wait. Errors are replied. */
 static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi)
 {
@@ -216,6 +262,8 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi)
 	pthread_mutex_lock(&f->setup);
 	r = file_open_descriptors(fs, f, (fi->flags & O_ACCMODE) != O_WRONLY,
 		is_writer(fi) || (fi->flags & O_TRUNC), -1);
+	if (r == 0)
+		r = check_flags(f, fi->flags);
 	if (r == 0) {
 		file_decide_path(fs, f, req);
 		end_recall_open(fs, f);
@@ -306,6 +354,14 @@ static void open_new(
 	}
 }
 
+/* Before a file is made, since it stays when there is no descriptor for it. -1 and errno. */
+static int find_room(const struct inode_table *t, int dir_fd)
+{
+	int fd = inode_table_allow(t, fcntl(dir_fd, F_DUPFD_CLOEXEC, 0));
+
+	return fd < 0 ? -1 : close(fd); /* 0: a directory's */
+}
+
 /* Makes a file in dir_fd: name NULL, one without a name (O_TMPFILE). A descriptor, or -errno. */
 static int make_file(
 	struct inode_table *t, int dir_fd, const char *name, int open_flags, mode_t mode)
@@ -315,8 +371,10 @@ static int make_file(
 	 * the name for free, has checked nobody's access to what it is now.
 	 */
 	int flags = name ? O_CREAT | O_EXCL | O_NOFOLLOW : O_TMPFILE | (open_flags & O_EXCL);
-	int fd = openat(dir_fd, name ? name : ".", flags | O_RDWR | O_CLOEXEC, mode);
+	int fd = find_room(t, dir_fd);
 
+	if (fd >= 0)
+		fd = openat(dir_fd, name ? name : ".", flags | O_RDWR | O_CLOEXEC, mode);
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && inode_table_trim(t))
 		fd = openat(dir_fd, name ? name : ".", flags | O_RDWR | O_CLOEXEC, mode);
 	if (fd >= 0)
@@ -378,7 +436,10 @@ void open_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_fi
 
 void open_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	end_judge(fs_of(req), (struct handle *)(uintptr_t)fi->fh, fuse_req_ctx(req)->pid);
+	struct fs *fs = fs_of(req);
+
+	if (ino != fs_ino(fs, &fs->status_file))
+		end_judge(fs, (struct handle *)(uintptr_t)fi->fh, fuse_req_ctx(req)->pid);
 	reply_error(req, 0);
 }
 

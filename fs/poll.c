@@ -94,6 +94,7 @@ void poll_poll(
 		pthread_mutex_lock(&fs->files_lock);
 		old = h->ph;
 		h->ph = ph;
+		h->poll_number = ++h->file->polls;
 		h->growth_polled = fi->poll_events & READABLE;
 		if (!old)
 			h->file->n_polled++;
@@ -112,8 +113,8 @@ void poll_poll(
 	reply_poll(req, events);
 }
 
-/* Takes the pollhandle of one handle of f, NULL when none is left. */
-static struct fuse_pollhandle *take(struct fs *fs, struct file *f)
+/* Takes the pollhandle of one handle of f that is not newer than last, NULL when none is left. */
+static struct fuse_pollhandle *take(struct fs *fs, struct file *f, uint64_t last)
 {
 	SCOPED_LOCK(&fs->files_lock);
 	if (!f->n_polled)
@@ -121,7 +122,8 @@ static struct fuse_pollhandle *take(struct fs *fs, struct file *f)
 	list_for_each (it, &f->handles) {
 		struct handle *h = list_entry(it, struct handle, on_file);
 
-		if (h->ph && (h->growth_polled || f->state != FILE_GROWING)) {
+		if (h->ph && h->poll_number <= last &&
+			(h->growth_polled || f->state != FILE_GROWING)) {
 			f->n_polled--;
 			h->notified = true;
 			return steal_ptr(&h->ph);
@@ -133,8 +135,12 @@ static struct fuse_pollhandle *take(struct fs *fs, struct file *f)
 void poll_notify(struct fs *fs, struct file *f)
 {
 	struct fuse_pollhandle *ph;
+	uint64_t last;
 
-	while ((ph = take(fs, f))) {
+	pthread_mutex_lock(&fs->files_lock);
+	last = f->polls; /* who asks again meanwhile was answered meanwhile */
+	pthread_mutex_unlock(&fs->files_lock);
+	while ((ph = take(fs, f, last))) {
 		(void)fuse_lowlevel_notify_poll(ph); /* fails when the poller has gone */
 		fuse_pollhandle_destroy(ph);
 	}

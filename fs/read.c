@@ -289,6 +289,10 @@ void read_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct
 	bool complete;
 	off_t at;
 
+	if (ino == fs_ino(fs, &fs->status_file)) {
+		reply_error(req, -EINVAL); /* it has no struct handle */
+		return;
+	}
 	pthread_mutex_lock(&fs->files_lock);
 	complete = h->file->state == FILE_COMPLETE;
 	pthread_mutex_unlock(&fs->files_lock);

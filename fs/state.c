@@ -84,7 +84,7 @@ static int snapshot(struct fs *fs, struct inode *i, struct snapshot *ret)
 			ret->state = i->file->state;
 			ret->declared = i->file->declared;
 		}
-		if (i->file->note[0])
+		if (i->file->note[0] && ret->state != FILE_ABORTED)
 			snprintf(ret->reason, sizeof(ret->reason), "%s", i->file->note);
 	}
 	return 0;

@@ -10,9 +10,11 @@
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "fs/end.h"
 #include "fs/file.h"
@@ -21,6 +23,8 @@
 #include "fs/poll.h"
 
 #define TICK_MS      20
+#define LOOK_MS      250
+#define LOOK_AT_ONCE 64
 #define ENDING_TICKS 25 /* half a second, however much is still asked */
 
 static struct list *bucket_of(struct watch *w, int wd)
@@ -69,15 +73,20 @@ static void remove_watch_locked(struct watch *w, struct file *f)
 void watch_arm(struct fs *fs, struct file *f)
 {
 	int r = 0;
+	bool first;
 
 	if (!file_is_passthrough(f))
 		return; /* every write passes the daemon, which wakes */
 	pthread_mutex_lock(&fs->watch.lock);
 	if (f->wd < 0)
 		r = add_watch_locked(fs, f);
+	first = !fs->watch.looking;
+	fs->watch.looking = true;
 	pthread_mutex_unlock(&fs->watch.lock);
 	if (r < 0)
 		watch_by_time(fs, f);
+	else if (first)
+		watch_ring(&fs->watch);
 }
 
 void watch_by_time(struct fs *fs, struct file *f)
@@ -219,6 +228,63 @@ static bool tick(struct fs *fs)
 	}
 }
 
+/* Up to LOOK_AT_ONCE armed files that were not looked at in this round, with references. */
+static size_t take_armed(struct fs *fs, struct file **ret)
+{
+	struct watch *w = &fs->watch;
+	size_t n = 0;
+
+	SCOPED_LOCK(&fs->files_lock);
+	pthread_mutex_lock(&w->lock);
+	list_for_each (it, &fs->files) {
+		struct file *f = list_entry(it, struct file, on_all);
+
+		if (f->wd < 0 || f->look == w->look || n == LOOK_AT_ONCE)
+			continue;
+		f->look = w->look;
+		ret[n++] = file_ref_locked(f);
+	}
+	pthread_mutex_unlock(&w->lock);
+	return n;
+}
+
+/*
+ * splice(2) and sendfile(2) into a passthrough handle raise no event in the store, nor does
+ * asynchronous direct I/O (fs/backing-file.c tells nobody): files that are waited for are looked at
+ * now and then as well. Returns milliseconds to the next time, -1 for none.
+ */
+static int look_at_armed(struct fs *fs)
+{
+	struct watch *w = &fs->watch;
+	struct file *some[LOOK_AT_ONCE];
+	uint64_t now = clock_ms();
+	struct stat st;
+	bool any = false;
+	size_t n;
+
+	if (now < w->look_ms)
+		return (int)(w->look_ms - now);
+	w->look_ms = now + LOOK_MS;
+	w->look++;
+	do {
+		n = take_armed(fs, some);
+		any |= n > 0;
+		for (size_t k = 0; k < n; k++) {
+			struct file *f = some[k];
+
+			if (fstat(file_fd(f), &st) == 0 && (uint64_t)st.st_size != f->looked_size) {
+				f->looked_size = (uint64_t)st.st_size;
+				hold_wake(fs, f);
+			}
+			file_put(fs, f);
+		}
+	} while (n == LOOK_AT_ONCE);
+	pthread_mutex_lock(&w->lock);
+	w->looking = any; /* one that is armed from here on rings */
+	pthread_mutex_unlock(&w->lock);
+	return any ? LOOK_MS : -1;
+}
+
 static void on_signal(struct fs *fs)
 {
 	struct signalfd_siginfo info;
@@ -245,6 +311,12 @@ static void try_to_end(struct fs *fs)
 	(void)pthread_kill(w->main_thread, SIGUSR1); /* its loop waits without a timeout */
 }
 
+/* Of two times to wait, -1 being for ever. */
+static int sooner(int a, int b)
+{
+	return b < 0 || (a >= 0 && a < b) ? a : b;
+}
+
 static void *watch_main(void *arg)
 {
 	struct fs *fs = arg;
@@ -253,10 +325,10 @@ static void *watch_main(void *arg)
 	bool ticking = false;
 
 	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE)) {
-		int timeout = hold_answer_timeouts(fs), linger = end_linger(fs, false), n;
+		int timeout = hold_answer_timeouts(fs), n;
 
-		if (linger >= 0 && (timeout < 0 || timeout > linger))
-			timeout = linger;
+		timeout = sooner(timeout, end_linger(fs, false));
+		timeout = sooner(timeout, look_at_armed(fs));
 		if ((ticking || w->ending) && (timeout < 0 || timeout > TICK_MS))
 			timeout = TICK_MS;
 		n = epoll_wait(w->epoll_fd, ready, 4, timeout);

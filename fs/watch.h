@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "common/list.h"
 
@@ -28,6 +29,8 @@ struct watch {
 	struct list timed;                /* files lock: files to look at every tick */
 	bool refused_said;                /* watch lock */
 	bool started, stop, ending;
+	bool looking;           /* watch lock; the thread comes by itself to look at armed files */
+	uint64_t look, look_ms; /* the thread's: the round, and when the next one is due */
 	unsigned quiet_ticks, ending_ticks; /* the thread's, once it is ending */
 	int inotify_fd;                     /* -1: everything goes by time */
 	int stop_wd;                        /* removed to end the growth thread */

@@ -20,6 +20,9 @@
 #include "fs/invalidate.h"
 #include "fs/reply.h"
 
+/* A copy is seen when it is done, so a long one is done in pieces: a short count is no end. */
+#define COPY_MAX ((size_t)16 << 20)
+
 /* Once a request is answered its handle may be closed: what comes after holds a reference. */
 static struct file *keep(struct fs *fs, struct file *f)
 {
@@ -134,8 +137,14 @@ void write_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in, off_t o
 
 void write_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	int fd = file_fd(handle_of(fi)->file);
+	struct fs *fs = fs_of(req);
+	int fd;
 
+	if (ino == fs_ino(fs, &fs->status_file)) {
+		reply_error(req, 0); /* it has no struct handle */
+		return;
+	}
+	fd = file_fd(handle_of(fi)->file);
 	reply_error(req, (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0);
 }
 
@@ -218,12 +227,12 @@ void write_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_fil
 {
 	struct fs *fs = fs_of(req);
 	struct handle *in = handle_of(fi_in), *out = handle_of(fi_out);
-	struct file *f = out->file;
+	struct file *f = out->file; /* a writer's: the status file is read-only */
 	struct creds creds;
 	off_t from = off_in, to = off_out;
 	ssize_t n;
 
-	if (may_end_early(fs, in)) {
+	if (ino_in == fs_ino(fs, &fs->status_file) || may_end_early(fs, in)) {
 		reply_error(req, -EINVAL); /* callers fall back to read(2), which waits */
 		return;
 	}
@@ -232,7 +241,8 @@ void write_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_fil
 	n = writing(fs, f, (uint64_t)off_out);
 	if (n == 0) {
 		creds_take_for_data(req, &creds);
-		n = copy_file_range(in->file->fd_read, &from, f->fd_write, &to, len, 0);
+		n = copy_file_range(in->file->fd_read, &from, f->fd_write, &to,
+			len < COPY_MAX ? len : COPY_MAX, 0);
 		n = n < 0 ? -errno : n;
 		creds_give_back(&creds);
 	}

@@ -389,3 +389,81 @@ def test_a_copy_into_a_full_store(make_mount, mode, tmp_path):
         mount.stop()
     finally:
         image.end()
+
+
+# -- files whose inode flags forbid to write them (chattr(1)), which only the store knows
+
+@pytest.fixture
+def flagged(mount):
+    """chattr(FLAG, name): until the end of the test. Such files take no marker either."""
+    if os.geteuid() != 0:
+        pytest.skip("chattr: needs root")
+    mount.allow_log("marker")
+    done = []
+
+    def change(flag, name):
+        subprocess.run(["chattr", "+" + flag, mount.stored(name)], check=True)
+        done.append((flag, name))
+
+    yield change
+    for flag, name in done:
+        subprocess.run(["chattr", "-" + flag, mount.stored(name)], check=True)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "while open"])
+@pytest.mark.parametrize("flag, allowed", [("a", os.O_WRONLY | os.O_APPEND), ("i", None)])
+def test_a_file_that_must_not_be_written_is_not(mount, flagged, shared, flag, allowed):
+    mount.write_file("f", b"history")
+    other = mount.writer("f", os.O_WRONLY | os.O_APPEND) if shared else None
+    flagged(flag, "f")
+    for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC,
+                  os.O_WRONLY | os.O_APPEND | os.O_TRUNC):
+        assert mount.agent().errno(os.open, mount.path("f"), flags) == errno.EPERM
+    if allowed:
+        writer = mount.open("f", allowed)
+        writer.write(b", more")
+        writer.close()
+    else:
+        assert mount.agent().errno(os.open, mount.path("f"), os.O_WRONLY | os.O_APPEND) == errno.EPERM
+    if other:
+        other.close()
+    assert mount.stored_bytes("f") == (b"history, more" if allowed else b"history")
+
+
+def test_an_aborted_file_is_not_completed_by_an_open_that_fails(mount, flagged):
+    """O_TRUNC makes it begin anew, unless that is refused."""
+    victim = mount.agent()
+    mount.writer("f", agent=victim).write(b"half")
+    victim.kill()
+    mount.wait_state("f", "aborted")
+    flagged("a", "f")
+    assert mount.agent().errno(os.open, mount.path("f"), os.O_WRONLY | os.O_TRUNC) == errno.EPERM
+    assert mount.xattr("f", "state") == "aborted"
+
+
+def open_again(path, count):
+    """How often a file just written can be opened through a descriptor, by several at once."""
+    failed = 0
+    for k in range(count):
+        writer = os.open(f"{path}{k}", os.O_WRONLY | os.O_CREAT, 0o644)
+        place = os.open(f"{path}{k}", os.O_PATH)
+        os.write(writer, b"data")
+        children = []
+        for _ in range(3):
+            children.append(os.fork())
+            if not children[-1]:
+                status = 1
+                try:
+                    os.close(os.open(f"/proc/self/fd/{place}", os.O_RDONLY))
+                    status = 0
+                finally:
+                    os._exit(status)
+        failed += sum(os.waitpid(child, 0)[1] != 0 for child in children)
+        os.close(place)
+        os.close(writer)
+    return failed
+
+
+def test_a_young_file_can_be_opened_by_its_descriptor(mount):
+    """By more than one at a time, as "command /dev/stdin" does."""
+    assert mount.agent().call(open_again, mount.path("f"), 50, timeout=60) == 0

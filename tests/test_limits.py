@@ -150,6 +150,20 @@ def test_out_of_descriptors(mode, make_mount):
     assert held.result() == b""
 
 
+@pytest.mark.sanitize
+def test_a_killed_writer_is_told_without_descriptors_left(mode, make_mount):
+    """/proc tells how it ended, and needs one."""
+    mount = make_mount(mode, wrapper=FEW)
+    mount.allow_log(r"descriptor|open files|files open")
+    victim = mount.agent()
+    mount.writer("f", agent=victim).write(b"half")
+    hog = mount.agent()
+    _, err = hog.call(open_until_it_fails, mount.mnt, 200)
+    assert err in (errno.EMFILE, errno.ENFILE)
+    victim.kill()
+    mount.wait_state("f", "aborted")
+
+
 # -- inotify
 
 

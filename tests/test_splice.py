@@ -322,3 +322,25 @@ def test_no_stale_page_for_those_who_had_it_open_before(mount):
             assert one.result() is None
         writer.close()
         assert all(reader.pread(len(data), 0) == data for reader in readers)
+
+
+def splice_in(fd, data):
+    """splice(2) into a file, by way of a pipe."""
+    source, pipe = os.pipe()
+    try:
+        os.write(pipe, data)
+        return os.splice(source, fd, len(data))
+    finally:
+        os.close(source)
+        os.close(pipe)
+
+
+def test_a_writer_that_splices_wakes_who_waits(growing):
+    """With passthrough the store tells nobody of it."""
+    mount, writer = growing
+    reader = mount.reader("f")
+    assert reader.read() == pattern(104)
+    for i in range(3):
+        held = reader.begin_read().wait_held()
+        assert writer.call(splice_in, pattern(50, i)) == 50
+        assert held.result() == pattern(50, i)

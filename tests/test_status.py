@@ -290,3 +290,24 @@ def expect(fd, text):
     while text not in shown:
         assert select.select([fd], [], [], procs.seconds(10))[0], f"{text!r} not in {shown!r}"
         shown += os.read(fd, 4096).decode(errors="replace")
+
+
+def meddle(path):
+    """What else a reader of the document may try: the errors, None where there is none."""
+    errors = []
+    with open(path, "rb") as f:
+        for call in (lambda: os.lseek(f.fileno(), 0, os.SEEK_DATA), lambda: os.fsync(f.fileno()),
+                     lambda: os.fdatasync(f.fileno()), lambda: os.close(os.dup(f.fileno()))):
+            try:
+                call()
+                errors.append(None)
+            except OSError as e:
+                errors.append(e.errno)
+    return errors
+
+
+def test_the_document_takes_what_a_file_takes(mount):
+    """It has no handle like those of files: this killed the daemon."""
+    errors = mount.agent().call(meddle, mount.path(".rww/status"))
+    assert errors[1:] == [None] * 3 and errors[0] in (None, errno.EINVAL, errno.ENXIO)
+    assert status(mount)["pid"] == mount.pid
