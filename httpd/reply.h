@@ -22,7 +22,8 @@ void reply_headerf(struct MHD_Response *r, const char *name, const char *fmt, ..
 
 /* A line of text for people: the reason phrase and why. why may be NULL. */
 enum MHD_Result reply_error(struct request *rq, unsigned status, const char *why);
-/* 400 for a request of which it is not sure where it ends: no other is taken from its connection. */
+/* 400 for a request of which it is not sure where it ends: no other is taken from its connection.
+ */
 enum MHD_Result reply_refused(struct request *rq, const char *why);
 /* For a negative errno; what a client cannot have caused is logged. */
 enum MHD_Result reply_errno(struct request *rq, int error);
