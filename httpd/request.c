@@ -231,6 +231,8 @@ static enum MHD_Result request_check(struct request *rq, const char *url)
 	int r;
 
 	rq->checked = true;
+	if (rq->has_nul)
+		return reply_refused(rq, "The target has a NUL in it.");
 	if (!fields_are_sound(rq))
 		return reply_refused(rq, "A header is malformed.");
 	if (!framing_is_sound(rq))
@@ -278,6 +280,7 @@ void *request_begin(void *cls, const char *uri, struct MHD_Connection *connectio
 	rq->connection = connection;
 	rq->client = client_of(connection);
 	rq->target = strdup(uri);
+	rq->target_end = (uintptr_t)uri + strlen(uri);
 	rq->when = time(NULL);
 	rq->started_ms = clock_ms();
 	rq->resource.fd = -1;
@@ -288,8 +291,13 @@ void *request_begin(void *cls, const char *uri, struct MHD_Connection *connectio
 	return rq;
 }
 
+/* The library parses the first line where it lies: the version follows the target, but for a space.
+ * If it is further on, the target goes on behind a NUL. */
 static void request_start(struct request *rq, const char *method, const char *version)
 {
+	uintptr_t gap = (uintptr_t)version - rq->target_end - 1;
+
+	rq->has_nul = gap && gap < UINT16_MAX;
 	rq->started = true;
 	rq->method = method;
 	rq->version = version;

@@ -37,6 +37,8 @@ struct request {
 	uint64_t wait_until_ms; /* how long the client lets us wait, once held; 0: any time */
 
 	bool started, checked; /* the header is complete; its route has begun */
+	uintptr_t target_end;  /* where the library has it, for request_start() */
+	bool has_nul;          /* in its target, of which the library tells what is before */
 	unsigned status;       /* 0 until answered */
 	uint64_t body_bytes;   /* promised, or counted by the body */
 	uint64_t arrived;      /* before a body that the kernel sends; see client_arrived() */

@@ -158,6 +158,15 @@ def test_nothing_is_smuggled_behind_a_length_that_hides(serve, site, framing, me
     assert web.get("/a.txt") == b"hello world\n"
 
 
+@pytest.mark.parametrize("target", [b"/a.txt\0b", b"/a.txt\0?x", b"/a.txt?x=\0y", b"/dir\0/", b"\0"])
+@pytest.mark.parametrize("method", [b"GET", b"PUT", b"HEAD"])
+def test_a_nul_does_not_end_the_target(serve, site, method, target):
+    web = serve(site, "--upload")
+    answer = raw(web, method + b" " + target + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+    assert not answer or answer.startswith(b"HTTP/1.1 400")
+    assert web.get("/a.txt") == b"hello world\n"
+
+
 def test_the_log_has_whole_lines_however_long(web):
     target = "/" + "%22" * 3000
     assert web.request(target).status == 404
