@@ -77,7 +77,9 @@ static void put_writers(json_t *file, FILE *out)
 	json_array_foreach(writers, i, w) if (at < sizeof(text)) at += (size_t)snprintf(text + at,
 		sizeof(text) - at, "%s%s:%" JSON_INTEGER_FORMAT, i ? "," : "",
 		text_of(w, "command"), json_integer_value(json_object_get(w, "pid")));
-	fprintf(out, " %-20s ", text);
+	fputc(' ', out);
+	put_name(text, out);
+	fprintf(out, "%*s ", strlen(text) < 20 ? 20 - (int)strlen(text) : 0, "");
 }
 
 static void put_file(json_t *file, FILE *out, bool bars)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """MOUNTPOINT/.rww/status, and rwwctl, which shows it and steers the mount."""
+import ctypes
 import errno
 import fcntl
 import json
@@ -134,6 +135,23 @@ def test_rwwctl_status(growing):
     assert "growing" in out and "f" in out and str(writer.agent.pid) in out
     out, _ = rwwctl(mount, "status", "--json", mount.path("f"))
     assert json.loads(out)["files"][0]["path"].lstrip("/") == "f"
+
+
+def name_the_thread(name):
+    """prctl(PR_SET_NAME)."""
+    ctypes.CDLL(None).prctl(15, name, 0, 0, 0)
+
+
+def test_what_a_writer_calls_itself_does_not_act_on_the_terminal(mount):
+    agent = mount.agent()
+    agent.call(name_the_thread, b"\x1b]0;bad\x07")
+    mount.writer("f", agent=agent).write(b"x")
+    out, _ = rwwctl(mount, "status", mount.mnt)
+    assert "bad" in out and "\x1b" not in out
+    agent.kill()
+    mount.wait_state("f", "aborted")
+    _, err = rwwctl(mount, "wait", mount.path("f"), code=3)
+    assert "aborted" in err and "\x1b" not in err and "\x07" not in err
 
 
 def test_rwwctl_watch_into_a_pipe(growing):
