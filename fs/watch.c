@@ -248,6 +248,13 @@ static size_t take_armed(struct fs *fs, struct file **ret)
 	return n;
 }
 
+static void set_looking(struct watch *w, bool looking)
+{
+	pthread_mutex_lock(&w->lock);
+	w->looking = looking;
+	pthread_mutex_unlock(&w->lock);
+}
+
 /*
  * splice(2) and sendfile(2) into a passthrough handle raise no event in the store, nor does
  * asynchronous direct I/O (fs/backing-file.c tells nobody): files that are waited for are looked at
@@ -266,6 +273,7 @@ static int look_at_armed(struct fs *fs)
 		return (int)(w->look_ms - now);
 	w->look_ms = now + LOOK_MS;
 	w->look++;
+	set_looking(w, false); /* one that is armed from here on rings */
 	do {
 		n = take_armed(fs, some);
 		any |= n > 0;
@@ -279,10 +287,10 @@ static int look_at_armed(struct fs *fs)
 			file_put(fs, f);
 		}
 	} while (n == LOOK_AT_ONCE);
-	pthread_mutex_lock(&w->lock);
-	w->looking = any; /* one that is armed from here on rings */
-	pthread_mutex_unlock(&w->lock);
-	return any ? LOOK_MS : -1;
+	if (!any)
+		return -1;
+	set_looking(w, true);
+	return LOOK_MS;
 }
 
 static void on_signal(struct fs *fs)

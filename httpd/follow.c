@@ -159,7 +159,8 @@ static struct waiter *peer_event_locked(struct peer *p, uint32_t events)
 	if (events & ~(uint32_t)EPOLLOUT) {
 		bool was_gone = atomic_exchange(&p->gone, true);
 
-		if (!held && !was_gone)                     /* once: the edge is one for us, too */
+		/* Once, for it is an edge for us, too; see clients_reap(). */
+		if (!held && !was_gone)
 			(void)shutdown(p->socket, SHUT_RD); /* it may have gone completely */
 	}
 	return held ? p->waiter : NULL;
