@@ -145,29 +145,36 @@ static void mark(struct fs *fs, struct file *f, bool aborted, uint64_t declared,
 			strerror(-r));
 }
 
-/* Setup lock held. False when its bytes may be lost, so that it is not complete. */
-static bool unmark(struct fs *fs, struct file *f)
+/* Setup lock held. */
+static void unmark(struct file *f)
 {
-	bool sync = fs->opt.sync == SYNC_COMPLETE;
 	int r;
 
 	if (!f->marked)
-		return true;
-	if (sync && fsync(file_fd(f)) < 0) {
-		log_warn("fsync of a file that is complete: %s: it is aborted", strerror(errno));
-		return false;
-	}
+		return;
 	r = marker_remove(file_fd(f));
-	if (r < 0) { /* a full quota, for one: what its readers learn is true all the same */
+	if (r < 0) /* a full quota, for one: what its readers learn is true all the same */
 		log_warn("the marker of a file that is complete cannot be removed (%s): after a "
 			 "restart it will look aborted",
 			strerror(-r));
-		return true;
-	}
-	f->marked = false;
-	if (sync && fsync(file_fd(f)) < 0)
-		log_warn("fsync of a completed file's marker: %s, ignoring", strerror(errno));
-	return true;
+	f->marked = r < 0;
+}
+
+/* sync=complete: waits for the disk, without the setup lock, which is held before and after. */
+static int bring_to_disk(const struct fs *fs, struct file *f)
+{
+	int r;
+
+	if (fs->opt.sync != SYNC_COMPLETE)
+		return 0;
+	pthread_mutex_unlock(&f->setup);
+	r = fsync(file_fd(f)) < 0 ? -errno : 0;
+	pthread_mutex_lock(&f->setup);
+	if (r == 0 && f->lost) /* the kernel tells it once per descriptor */
+		r = -EIO;
+	if (r < 0)
+		log_warn("fsync of a file that is complete: %s", strerror(-r));
+	return r;
 }
 
 /* --- writers come and go -------------------------------------------------------------------- */
@@ -175,17 +182,22 @@ static bool unmark(struct fs *fs, struct file *f)
 void end_writer_comes(struct fs *fs, struct file *f)
 {
 	bool lingers, begins;
+	uint64_t declared;
 
 	pthread_mutex_lock(&fs->files_lock);
+	f->writers_come++;
 	begins = f->state != FILE_GROWING;
+	declared = begins ? RULE_NONE : f->declared;
 	lingers = list_is_linked(&f->lingering);
 	list_del(&f->lingering);
 	pthread_mutex_unlock(&fs->files_lock);
 	if (lingers)
-		file_put(fs, f); /* the opener holds another reference */
+		file_put(fs, f);  /* the opener holds another reference */
+	if (begins || !f->marked) /* or it was about to be complete */
+		mark(fs, f, false, declared, "");
 	if (!begins)
 		return;
-	mark(fs, f, false, RULE_NONE, "");
+	f->lost = false;
 	SCOPED_LOCK(&fs->files_lock);
 	f->state = FILE_GROWING;
 	f->since_ms = clock_ms();
@@ -270,13 +282,9 @@ void end_judge(struct fs *fs, struct handle *h, pid_t pid)
 	h->file->judged = st.st_mtim;
 }
 
-/*
- * Ends f as it deserves; setup lock held. reason: why it failed, NULL if it did not. The caller
- * wakes, without the lock.
- */
-static void finish(struct fs *fs, struct file *f, const char *reason)
+/* Why f, which nobody writes any more, is not all there; NULL if it is. Setup lock held. */
+static const char *what_is_missing(struct fs *fs, struct file *f, char text[MARKER_REASON_MAX])
 {
-	char text[MARKER_REASON_MAX];
 	struct stat st = {0};
 	uint64_t declared;
 
@@ -288,16 +296,32 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 		end_check_declared_locked(f, (uint64_t)st.st_size);
 		declared = f->declared;
 	}
-	if (!reason && declared != RULE_NONE && (uint64_t)st.st_size < declared) {
-		snprintf(text, sizeof(text),
-			"closed with %" PRIu64 " of %" PRIu64 " declared bytes",
-			(uint64_t)st.st_size, declared);
-		reason = text;
-	}
-	if (!reason && !unmark(fs, f))
-		reason = "its bytes could not be brought to the disk";
+	if (declared == RULE_NONE || (uint64_t)st.st_size >= declared)
+		return NULL;
+	snprintf(text, MARKER_REASON_MAX, "closed with %" PRIu64 " of %" PRIu64 " declared bytes",
+		(uint64_t)st.st_size, declared);
+	return text;
+}
+
+/*
+ * Ends f as it deserves; setup lock held. reason: why it failed, NULL if it did not. The caller
+ * wakes, without the lock.
+ */
+static void finish(struct fs *fs, struct file *f, const char *reason)
+{
+	char text[MARKER_REASON_MAX];
+	const char *missing = what_is_missing(fs, f, text);
+	uint64_t declared;
+
+	if (!reason)
+		reason = missing;
+	pthread_mutex_lock(&fs->files_lock);
+	declared = f->declared;
+	pthread_mutex_unlock(&fs->files_lock);
 	if (reason)
 		mark(fs, f, true, declared, reason);
+	else
+		unmark(f);
 
 	pthread_mutex_lock(&fs->files_lock);
 	f->state = reason ? FILE_ABORTED : FILE_COMPLETE;
@@ -312,27 +336,61 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 	pthread_mutex_unlock(&fs->files_lock);
 }
 
+/* Whether f is to be completed: writers is how many had come when the last one had gone. */
+static bool is_closed(struct fs *fs, const struct file *f, uint64_t writers)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	return f->state == FILE_GROWING && f->writers_come == writers;
+}
+
+void end_complete_closed(struct fs *fs, struct file *f, uint64_t writers)
+{
+	char text[MARKER_REASON_MAX];
+	const char *reason = NULL;
+	bool over;
+
+	pthread_mutex_lock(&f->setup);
+	if (bring_to_disk(fs, f) < 0)
+		reason = "its bytes could not be brought to the disk";
+	over = is_closed(fs, f, writers);
+	if (over && !reason && !(reason = what_is_missing(fs, f, text))) {
+		unmark(f);
+		(void)bring_to_disk(fs, f); /* what is lost was said; a writer who comes marks it */
+		over = is_closed(fs, f, writers);
+	}
+	if (over)
+		finish(fs, f, reason);
+	pthread_mutex_unlock(&f->setup);
+	if (over)
+		hold_wake(fs, f);
+}
+
 bool end_writer_goes(struct fs *fs, struct handle *h)
 {
 	struct file *f = h->file;
 	autofree char *reason = NULL;
-	bool last, lingers = false;
+	bool last, lingers = false, later = false;
 
 	pthread_mutex_lock(&fs->files_lock);
 	reason = steal_ptr(&h->failed);
 	last = --f->writers == 0 && f->state == FILE_GROWING;
-	if (last && !reason && fs->opt.linger_ms) {
+	if (last && !reason) {
+		lingers = fs->opt.linger_ms;
+		later = lingers || fs->opt.sync == SYNC_COMPLETE;
+	}
+	if (lingers) {
 		f->linger_until_ms = clock_ms() + fs->opt.linger_ms;
 		list_add_tail(&fs->lingering, &f->lingering);
 		file_ref_locked(f);
-		lingers = true;
+	} else if (later) {
+		completer_add_locked(fs, f);
 	}
 	pthread_mutex_unlock(&fs->files_lock);
 	if (lingers)
 		watch_ring(&fs->watch);
-	else if (last)
+	else if (last && !later)
 		finish(fs, f, reason);
-	return last && !lingers;
+	return last && !later;
 }
 
 /*
@@ -367,46 +425,22 @@ void end_all_closed(struct fs *fs)
 	}
 }
 
-/* The first file whose time has come, with the reference of the list. */
-static struct file *take_lingering(struct fs *fs, bool everything, int *ret_ms)
-{
-	uint64_t now = clock_ms();
-	struct file *f;
-
-	SCOPED_LOCK(&fs->files_lock);
-	*ret_ms = -1;
-	if (list_is_empty(&fs->lingering))
-		return NULL;
-	f = list_entry(fs->lingering.next, struct file, lingering);
-	if (f->linger_until_ms > now && !everything) {
-		*ret_ms =
-			(int)(f->linger_until_ms - now < 60000 ? f->linger_until_ms - now : 60000);
-		return NULL;
-	}
-	list_del(&f->lingering);
-	return f;
-}
-
 int end_linger(struct fs *fs, bool everything)
 {
-	struct file *f;
-	bool over;
-	int ms;
+	uint64_t now = clock_ms();
 
-	while ((f = take_lingering(fs, everything, &ms))) {
-		pthread_mutex_lock(&f->setup);
-		pthread_mutex_lock(&fs->files_lock);
-		over = f->writers == 0 && f->state == FILE_GROWING &&
-		       !list_is_linked(&f->lingering);
-		pthread_mutex_unlock(&fs->files_lock);
-		if (over)
-			finish(fs, f, NULL);
-		pthread_mutex_unlock(&f->setup);
-		if (over)
-			hold_wake(fs, f);
-		file_put(fs, f);
+	SCOPED_LOCK(&fs->files_lock);
+	while (!list_is_empty(&fs->lingering)) {
+		struct file *f = list_entry(fs->lingering.next, struct file, lingering);
+
+		if (f->linger_until_ms > now && !everything)
+			return (int)(f->linger_until_ms - now < 60000 ? f->linger_until_ms - now
+								      : 60000);
+		list_del(&f->lingering);
+		completer_add_locked(fs, f);
+		f->refs--; /* the queue has one */
 	}
-	return ms;
+	return -1;
 }
 
 /* --- by hand -------------------------------------------------------------------------------- */
@@ -467,13 +501,17 @@ int end_complete(struct fs *fs, struct inode *i)
 
 	if (r < 0)
 		return r;
-	pthread_mutex_lock(&fs->files_lock);
-	f->declared = RULE_NONE;
-	f->marked |= f->state == FILE_ABORTED; /* by a daemon before this one, perhaps */
-	pthread_mutex_unlock(&fs->files_lock);
-	finish(fs, f, NULL);
+	r = bring_to_disk(fs, f);
+	if (r == 0) {
+		pthread_mutex_lock(&fs->files_lock);
+		f->declared = RULE_NONE;
+		f->marked |= f->state == FILE_ABORTED; /* by a daemon before this one, perhaps */
+		pthread_mutex_unlock(&fs->files_lock);
+		finish(fs, f, NULL);
+		(void)bring_to_disk(fs, f); /* what is lost was said */
+	}
 	leave_file(fs, f);
-	return 0;
+	return r;
 }
 
 int end_declare(struct fs *fs, struct inode *i, uint64_t size)

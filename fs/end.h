@@ -6,7 +6,8 @@
  * outlives the daemon in the marker (marker.h). Changes of state are made with the file's setup
  * lock held, so that the marker in the store and the state in memory go together; the state itself
  * is read and written under the files lock. The marker is written before the state GROWING is
- * seen by anyone and removed before COMPLETE is.
+ * seen by anyone and removed before COMPLETE is; with sync=complete it may be gone earlier, while
+ * the disk is waited for without the lock, and a writer who comes then puts it back.
  */
 #ifndef FS_END_H
 #define FS_END_H
@@ -46,14 +47,19 @@ void end_writer_comes(struct fs *fs, struct file *f);
 /* FLUSH: how the process that closes a descriptor of h is doing. */
 void end_judge(struct fs *fs, struct handle *h, pid_t pid);
 /*
- * h, a writer, is closed; if it was the last one the file ends, or lingers. Setup lock held. Tells
- * whether the file ended: the caller wakes its readers, without the lock.
+ * h, a writer, is closed; if it was the last one the file ends, lingers, or is left to completer.c.
+ * Setup lock held. Tells whether the file ended: the caller wakes its readers, without the lock.
  */
 bool end_writer_goes(struct fs *fs, struct handle *h);
 /* No file is open any more: ends those whose RELEASE did not come. After all threads have ended. */
 void end_all_closed(struct fs *fs);
-/* Completes files that lingered long enough, all of them with everything set. Milliseconds to the
- * next, -1 for none. */
+/*
+ * Completes f, whose writers had all gone when so many had come, unless another came since. May
+ * wait for the disk; no lock held.
+ */
+void end_complete_closed(struct fs *fs, struct file *f, uint64_t writers);
+/* Has files completed that lingered long enough, all of them with everything set. Milliseconds to
+ * the next, -1 for none. */
 int end_linger(struct fs *fs, bool everything);
 
 /* By hand. reason may be NULL. Negative errno. */

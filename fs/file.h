@@ -36,6 +36,7 @@ struct file {
 	_Atomic int fd_read, fd_write; /* may be the same */
 	_Atomic int backing_id;        /* > 0: the kernel moves the data */
 	bool path_decided;             /* setup; backing_id says which way all handles go */
+	atomic_bool lost;              /* an fsync failed: its bytes may not be on the disk */
 	pthread_rwlock_t io;
 	/* The files lock guards the rest. */
 	uint32_t refs;
@@ -45,8 +46,10 @@ struct file {
 	bool recalled;     /* the state from before was looked up */
 	uint64_t since_ms; /* when it began to grow */
 	uint64_t linger_until_ms;
+	uint64_t writers_come, writers_when_queued; /* how often one came; completer.h */
 	struct timespec judged;      /* the mtime when a writer was last seen to close */
 	struct list lingering;       /* fs->lingering, which then holds a reference */
+	struct list completing;      /* completer.h; likewise */
 	struct list on_all;          /* fs->files */
 	uint64_t rate_ms, rate_size; /* status.c: when its speed was last measured, and its size */
 	double rate;                 /* bytes per second */

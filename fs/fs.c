@@ -295,6 +295,7 @@ static size_t raise_descriptor_limit(int *ret_for_files)
 
 static int serve(struct fs *fs)
 {
+	unsigned threads = (unsigned)fs->inodes.fd_limit / 32;
 	struct fuse_loop_config *config;
 	int r;
 
@@ -304,7 +305,9 @@ static int serve(struct fs *fs)
 	if (!config)
 		return -ENOMEM;
 	fuse_loop_cfg_set_clone_fd(config, 0);
-	fuse_loop_cfg_set_max_threads(config, 16);
+	/* Threads that wait for a disk leave others for those who do not; each may hold
+	 * descriptors. */
+	fuse_loop_cfg_set_max_threads(config, threads < 16 ? 16 : threads > 128 ? 128 : threads);
 	fuse_loop_cfg_set_idle_threads(config, 16);
 	r = fuse_session_loop_mt(fs->session, config);
 	fuse_loop_cfg_destroy(config);
@@ -353,7 +356,11 @@ int fs_run(struct fs *fs)
 	block_signals();
 	r = mount_session(fs);
 	if (r == 0) {
+		int completer = completer_start(fs);
+
 		r = watch_start(fs);
+		if (r == 0)
+			r = completer;
 		if (r == 0) {
 			r = serve(fs);
 			if (!fs->serving)
@@ -367,6 +374,7 @@ int fs_run(struct fs *fs)
 		if (unmount(fs))
 			end_all_closed(fs);
 		(void)end_linger(fs, true);
+		completer_stop(fs);
 		watch_done(fs);
 	}
 	if (fs->session)

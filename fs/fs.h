@@ -9,6 +9,7 @@
  *   hold.c       who waits, and waking them
  *   end.c        complete or aborted, and what is remembered of it; marker.c: in the store
  *   state.c      the attributes user.rww.*
+ *   completer.c  the threads that complete files where that has to wait
  *   invalidate.c what keeps the kernel's page cache true
  *   status.c     MOUNTPOINT/.rww/status
  *   watch.c      the background threads: inotify; timers, interrupts, signals
@@ -23,6 +24,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "fs/completer.h"
 #include "fs/hold.h"
 #include "fs/inode.h"
 #include "fs/options.h"
@@ -54,6 +56,7 @@ struct fs {
 	size_t sent_back_next;                 /* files lock */
 	bool unmarked_said; /* files lock; the store takes no markers, and it was said */
 	struct watch watch;
+	struct completer completer;
 	struct fuse_session *session;
 	bool privileged;        /* act with the caller's ids */
 	bool passthrough;       /* negotiated */

@@ -5,7 +5,7 @@ mount        a daemon in each mode (on, off, user); @pytest.mark.options("…") 
              @pytest.mark.modes("on", …) restricts the modes
 make_mount   a factory for tests that need more than one, or another start
 serve        a factory of rww-httpd servers
-helper       compiles tests/helpers/NAME.c and returns the program
+helper       helper(NAME, FLAGS...) compiles tests/helpers/NAME.c and returns the program
 
 RWW_BUILD    the build folder (default: build)
 RWW_MODES    modes to run (default: on,off,user)
@@ -165,10 +165,10 @@ def helper(base):
     folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "helpers")
 
     @functools.lru_cache(maxsize=None)
-    def build(name):
+    def build(name, *flags):
         program = os.path.join(base, name)
         subprocess.run([*shlex.split(os.environ.get("CC", "cc")), "-O2", "-g", "-Wall", "-Wextra",
-                        "-Werror", "-D_GNU_SOURCE", "-pthread", "-o", program,
+                        "-Werror", "-D_GNU_SOURCE", "-pthread", *flags, "-o", program,
                         os.path.join(folder, name + ".c")], check=True, timeout=60)
         os.chmod(program, 0o755)
         return program

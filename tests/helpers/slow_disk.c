@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+// To be preloaded: fsync(2) and fdatasync(2) as they are on a disk that takes its time, or fails.
+//
+// In the folder SLOW_DISK, the file "marker" stands for files without rwwfs's marker, "data" for
+// those that have it. A call waits until nobody has that file locked, and fails with EIO when it is
+// not empty.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+static int wait_for_disk(int fd, long call)
+{
+	char path[4096];
+	snprintf(path, sizeof path, "%s/%s", getenv("SLOW_DISK"),
+		fgetxattr(fd, "user.rww.marker", NULL, 0) < 0 ? "marker" : "data");
+	int gate = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	if (gate < 0 || flock(gate, LOCK_SH) < 0 || fstat(gate, &st) < 0)
+		abort();
+	close(gate);
+	if (st.st_size) {
+		errno = EIO;
+		return -1;
+	}
+	return (int)syscall(call, fd);
+}
+
+int fsync(int fd)
+{
+	return wait_for_disk(fd, SYS_fsync);
+}
+
+int fdatasync(int fd)
+{
+	return wait_for_disk(fd, SYS_fdatasync);
+}

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: MIT
+"""The store's disk takes its time for an fsync, or fails it: nobody waits who need not, the end is true."""
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import threading
+
+import pytest
+
+from harness import procs
+from harness.mount import is_sanitized
+
+# What is preloaded would have to come after the sanitizers' own library.
+pytestmark = [pytest.mark.sysfuse, pytest.mark.modes("on", "off"),
+              pytest.mark.skipif(is_sanitized(), reason="LD_PRELOAD: not in sanitizer builds")]
+
+syncing = pytest.mark.parametrize("options", ["sync=complete", "sync=complete,linger=0.01"])
+
+
+class Disk:
+    """mount's fsyncs, of files that have their marker ("data") or have none ("marker")."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.mount = None
+        for which in ("data", "marker"):
+            self.set(which, "")
+
+    def set(self, which, content):
+        with open(os.path.join(self.folder, which), "w") as f:
+            f.write(content)
+
+    @contextlib.contextmanager
+    def stalled(self, which="data"):
+        with open(os.path.join(self.folder, which)) as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            yield
+
+    def waiting(self):
+        flock = procs.SYSCALLS["flock"]
+        calls = [procs.syscall(self.mount.pid, tid)
+                 for tid in os.listdir(f"/proc/{self.mount.pid}/task")]
+        return sum(call is not None and call[0] == flock for call in calls)
+
+    def wait_waiting(self, count=1):
+        procs.wait_until(lambda: self.waiting() == count, f"{count} fsyncs to wait")
+
+
+@pytest.fixture
+def disk(base, tmp_path):
+    os.chmod(tmp_path, 0o755)
+    return Disk(str(tmp_path))
+
+
+@pytest.fixture
+def start(disk, helper, make_mount, mode):
+    def make(options="sync=complete", **kwargs):
+        preload = helper("slow_disk", "-shared", "-fPIC")
+        disk.mount = make_mount(mode, options, wrapper=(
+            "env", f"LD_PRELOAD={preload}", f"SLOW_DISK={disk.folder}"), **kwargs)
+        return disk.mount
+    return make
+
+
+def fsync_in_threads(paths):
+    """Each file is written and synced by a thread of its own; what their calls came to."""
+    results = []
+
+    def sync(path):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.write(fd, b"x")
+        os.fsync(fd)
+        results.append(path)
+        os.close(fd)
+    threads = [threading.Thread(target=sync, args=[path]) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(results)
+
+
+def check_alive(mount, name):
+    """A file grows, its reader follows it; another is killed."""
+    writer, other = mount.writer(name), mount.agent()
+    writer.write(b"one")
+    reader = mount.reader(name)
+    assert reader.read() == b"one"
+    held = reader.begin_read().wait_held()
+    dying = mount.reader(name, agent=other)
+    dying.read()
+    dying.begin_read().wait_held()
+    other.kill()
+    assert other.wait() == -signal.SIGKILL
+    writer.write(b"two")
+    assert held.result() == b"two"
+    return writer, reader
+
+
+def begin(mount):
+    """A growing file, and a reader that has read what there is."""
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    return writer, reader
+
+
+@syncing
+def test_nobody_waits_with_a_completion(start, disk, options):
+    mount = start(options)
+    writer, reader = begin(mount)
+    other = mount.agent()
+    dying = mount.reader("f", agent=other)
+    dying.read()
+    with disk.stalled():
+        writer.close()
+        disk.wait_waiting()
+        held = reader.begin_read().wait_held()
+        dying.begin_read().wait_held()
+        other.kill()
+        assert other.wait() == -signal.SIGKILL
+        check_alive(mount, "g")
+        assert mount.reader("f").read() == b"hello"
+        again = mount.writer("f", os.O_WRONLY | os.O_APPEND)
+        again.write(b" again")
+        assert held.result() == b" again"
+        assert mount.xattr("f", "state") == "growing"
+    disk.wait_waiting(0)
+    held = reader.begin_read().stays_held()
+    assert mount.xattr("f", "state") == "growing", "it was closed once, but has a writer now"
+    again.close()
+    assert held.result() == b""
+    mount.wait_state("f", "complete")
+
+
+@syncing
+def test_many_completions_at_once(start, disk, options):
+    mount = start(options)
+    writers = [mount.writer(f"f{i}", agent=mount.probe) for i in range(100)]
+    for writer in writers:
+        writer.write(b"x")
+    with disk.stalled():
+        for writer in writers:
+            writer.close()
+        procs.wait_until(disk.waiting, "an fsync to wait")
+        check_alive(mount, "g")
+    for i in range(100):
+        mount.wait_state(f"f{i}", "complete")
+
+
+def test_written_again_while_the_marker_goes(start, disk, make_mount, mode):
+    """The disk is slow to take the removal of the marker; who writes then is remembered."""
+    mount = start()
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    mount.declare("f", 11)
+    writer.write(b" hello")
+    with disk.stalled("marker"):
+        writer.close()
+        disk.wait_waiting()
+        assert "user.rww.marker" not in os.listxattr(mount.stored("f"))
+        assert mount.xattr("f", "state") == "growing"
+        again = mount.writer("f", os.O_WRONLY | os.O_APPEND)
+        assert b" 11 " in os.getxattr(mount.stored("f"), "user.rww.marker")
+    disk.wait_waiting(0)
+    assert mount.xattr("f", "state") == "growing"
+    again.write(b"!")
+    mount.destroy()
+    after = make_mount(mode, store=mount.store)
+    assert after.xattr("f", "state") == "aborted"
+
+
+@pytest.mark.parametrize("which", ["data", "marker"])
+def test_killed_while_the_disk_is_waited_for(start, disk, make_mount, mode, which):
+    mount = start()
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    with disk.stalled(which):
+        writer.close()
+        disk.wait_waiting()
+        mount.destroy()
+    after = make_mount(mode, store=mount.store)
+    assert after.xattr("f", "state") == ("aborted" if which == "data" else "complete")
+
+
+@syncing
+def test_told_to_stop_while_the_disk_is_waited_for(start, disk, make_mount, mode, options):
+    """The readers go at once; what was closed is complete."""
+    mount = start(options)
+    writer, reader = begin(mount)
+    held = reader.begin_read().wait_held()
+    with disk.stalled():
+        writer.close()
+        disk.wait_waiting()
+        os.kill(mount.pid, signal.SIGTERM)
+        assert held.errno() == errno.ENOTCONN
+        procs.wait_until(lambda: not os.path.ismount(mount.mnt), "the mount to go")
+        assert procs.alive(mount.pid)
+    assert mount.wait() == 0
+    mount.end_users()
+    after = make_mount(mode, store=mount.store)
+    assert after.xattr("f", "state") == "complete"
+
+
+def test_many_processes_in_fsync(start, disk):
+    mount = start("sync=none")
+    agent = mount.agent()
+    paths = [mount.path(f"f{i}") for i in range(48)]
+    with disk.stalled():
+        pending = agent.begin(fsync_in_threads, paths)
+        disk.wait_waiting(len(paths))
+        check_alive(mount, "g")
+    assert pending.result() == sorted(paths)
+
+
+def test_bytes_that_do_not_reach_the_disk(start, disk):
+    mount = start()
+    mount.allow_log("fsync of a file that is complete: Input/output error")
+    writer, reader = begin(mount)
+    held = reader.begin_read().wait_held()
+    disk.set("data", "fails")
+    writer.close()
+    assert held.errno() == errno.EIO
+    mount.wait_state("f", "aborted")
+    disk.set("data", "")
+    mount.write_file("f", b"again")
+
+
+def test_an_fsync_of_the_writer_that_failed(start, disk):
+    """The kernel tells of lost bytes once: it told the writer, who went on."""
+    mount = start()
+    mount.allow_log("fsync of a file that is complete: Input/output error")
+    writer, reader = begin(mount)
+    disk.set("data", "fails")
+    assert writer.errno(os.fsync) == errno.EIO
+    disk.set("data", "")
+    writer.close()
+    assert reader.begin_read().errno() == errno.EIO
+    mount.wait_state("f", "aborted")
+    mount.write_file("f", b"again")
+
+
+def test_complete_by_hand(start, disk):
+    mount = start()
+    mount.allow_log("fsync of a file that is complete: Input/output error")
+    writer, reader = begin(mount)
+    hand = mount.agent()
+    disk.set("data", "fails")
+    complete = os.setxattr, mount.path("f"), "user.rww.state", b"complete"
+    assert hand.errno(*complete) == errno.EIO
+    assert mount.xattr("f", "state") == "growing"
+    disk.set("data", "")
+    with disk.stalled():
+        pending = hand.begin(*complete)
+        disk.wait_waiting()
+        held = reader.begin_read().wait_held()
+        check_alive(mount, "g")
+    assert pending.result() is None
+    assert held.result() == b""
