@@ -2,19 +2,25 @@
 #include "fs/creds.h"
 
 #include <linux/capability.h>
+#include <linux/dqblk_xfs.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
 #include <sys/fsuid.h>
+#include <sys/quota.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "fs/fs.h"
 
-/* What keeps set-id bits, and what reaches blocks that are reserved for root. */
-#define NOT_FOR_DATA (UINT64_C(1) << CAP_FSETID | UINT64_C(1) << CAP_SYS_RESOURCE)
+#define BIT(cap) (UINT64_C(1) << (cap))
+/* What reaches blocks that are reserved for root, and past quotas; and what keeps set-id bits. */
+#define NOT_FOR_USERS BIT(CAP_SYS_RESOURCE)
+#define NOT_FOR_DATA  (NOT_FOR_USERS | BIT(CAP_FSETID))
 
 static struct __user_cap_data_struct own_caps[2]; /* of every thread, effective aside */
 static bool own_caps_known;
@@ -28,7 +34,7 @@ static void look_at_caps(void)
 }
 
 /* capset(2) on the calling thread: effective = permitted & ~without, inheritable kept. */
-static void raise_caps(uint64_t without)
+static void set_caps(uint64_t without)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2];
@@ -44,20 +50,45 @@ static void raise_caps(uint64_t without)
 		log_warn("capset failed, ignoring");
 }
 
+/*
+ * Whether the calling thread, with root's ids, goes past quotas. It stays like that: most requests
+ * come from one user, and a change costs as much as a small write.
+ */
+static void serve_user(uid_t uid)
+{
+	static __thread bool restrained;
+
+	if (restrained == (uid != 0))
+		return;
+	restrained = uid != 0;
+	set_caps(restrained ? NOT_FOR_USERS : 0);
+}
+
 bool creds_may_see_ends(void)
 {
 	pthread_once(&own_caps_once, look_at_caps);
 	return !own_caps_known || own_caps[0].permitted & 1u << CAP_SYS_PTRACE;
 }
 
+/* setfsuid(2) takes the capabilities of the filesystem away, and gives them back for root. */
 static void become(fuse_req_t req, uint64_t without, struct creds *c)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-	c->ids = true;
+	c->uid = c->gid = true;
 	(void)setfsgid(ctx->gid);
-	(void)setfsuid(ctx->uid); /* takes the capabilities of the filesystem away */
-	raise_caps(without);
+	(void)setfsuid(ctx->uid);
+	set_caps(without);
+}
+
+/* Whether anything is to be changed for the caller at all. */
+static bool begin(fuse_req_t req, struct creds *ret)
+{
+	*ret = (struct creds){0};
+	if (!fs_of(req)->privileged)
+		return false;
+	serve_user(fuse_req_ctx(req)->uid);
+	return true;
 }
 
 void creds_take(fuse_req_t req, struct creds *ret)
@@ -68,9 +99,8 @@ void creds_take(fuse_req_t req, struct creds *ret)
 	if (!own_umask) /* the umask belongs to the process until a thread parts with it */
 		own_umask = unshare(CLONE_FS) == 0;
 	(void)umask(ctx->umask);
-	*ret = (struct creds){.changed = fs_of(req)->privileged && (ctx->uid || ctx->gid)};
-	if (ret->changed)
-		become(req, 0, ret);
+	if (begin(req, ret) && (ctx->uid || ctx->gid))
+		become(req, ctx->uid ? NOT_FOR_USERS : 0, ret);
 }
 
 /* setgroups(2) of this thread alone, as the C library would not have it. */
@@ -84,31 +114,65 @@ static bool take_groups(fuse_req_t req)
 
 void creds_take_for_data(fuse_req_t req, struct creds *ret)
 {
-	*ret = (struct creds){.changed = fs_of(req)->privileged && fuse_req_ctx(req)->uid};
-	if (!ret->changed)
+	if (!begin(req, ret) || !fuse_req_ctx(req)->uid)
 		return;
 	ret->groups = take_groups(req);
 	become(req, NOT_FOR_DATA, ret);
 }
 
+/*
+ * Whether the store has no quotas, and more room than anybody fills before it is asked again: then
+ * it does not matter who writes. To be asked and to act as somebody both cost part of a small
+ * write.
+ */
+static bool is_roomy(struct fs *fs)
+{
+	const int enforced =
+		FS_QUOTA_UDQ_ENFD | FS_QUOTA_GDQ_ENFD | FS_QUOTA_PDQ_ENFD; /* quotactl(2) */
+	const uint64_t room = UINT64_C(1) << 30, again_ms = 50;
+	uint64_t now = clock_ms();
+	struct fs_quota_stat quotas = {0};
+	struct statfs sf;
+
+	if (now < fs->roomy_until_ms)
+		return true;
+	if (fstatfs(fs->store_fd, &sf) < 0 || sf.f_bavail < room / (uint64_t)sf.f_bsize)
+		return false;
+	if (syscall(SYS_quotactl_fd, fs->store_fd, QCMD(Q_XGETQSTAT, USRQUOTA), 0, &quotas) == 0 &&
+		quotas.qs_flags & enforced)
+		return false;
+	fs->roomy_until_ms = now + again_ms;
+	return true;
+}
+
+void creds_take_for_bytes(fuse_req_t req, struct creds *ret)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	*ret = (struct creds){0};
+	if (!fs_of(req)->privileged || is_roomy(fs_of(req)))
+		return;
+	ret->uid = begin(req, ret) && ctx->uid;
+	if (ret->uid)
+		(void)setfsuid(ctx->uid);
+}
+
 void creds_take_for_backing(fuse_req_t req, struct creds *ret)
 {
 	creds_take_for_data(req, ret);
-	if (ret->changed || !fs_of(req)->privileged)
-		return;
-	ret->changed = true;
-	raise_caps(NOT_FOR_DATA);
+	ret->caps = fs_of(req)->privileged && !ret->uid;
+	if (ret->caps)
+		set_caps(NOT_FOR_DATA);
 }
 
 void creds_give_back(struct creds *c)
 {
-	if (!c->changed)
-		return;
-	if (c->ids) {
+	if (c->uid)
 		(void)setfsuid(0);
+	if (c->gid)
 		(void)setfsgid(0);
-	}
-	raise_caps(0);
+	if (c->caps)
+		set_caps(0);
 	if (c->groups)
 		(void)syscall(SYS_setgroups, 0, NULL); /* the daemon uses none */
 }

@@ -11,19 +11,20 @@
 #include <fuse_lowlevel.h>
 #include <stdbool.h>
 
-struct creds {
-	bool changed;
-	bool ids;    /* not the capabilities alone */
-	bool groups; /* the supplementary groups were changed, too */
+struct creds { /* what is to be given back */
+	bool uid, gid, caps, groups;
 };
 
-/* For making files. */
+/* For making files: not past quotas, nor from what is reserved for root. */
 void creds_take(fuse_req_t req, struct creds *ret);
 /*
  * For changing data or ACLs: the store then clears set-id bits as it would for the caller, with his
- * supplementary groups and without CAP_FSETID. Nothing changes for root.
+ * supplementary groups, without CAP_FSETID, and within his quota. Nothing changes for root.
  */
 void creds_take_for_data(fuse_req_t req, struct creds *ret);
+/* The same, without the price of the groups, when there are no such bits: quotas and reserved
+ * blocks. */
+void creds_take_for_bytes(fuse_req_t req, struct creds *ret);
 /*
  * The same for everything that will ever be written through what is registered meanwhile, so
  * without CAP_FSETID for root as well.

@@ -62,13 +62,15 @@ static void written(struct fs *fs, struct file *f, uint64_t offset, uint64_t n)
 static ssize_t write_at(
 	fuse_req_t req, struct file *f, const struct iovec *iov, off_t offset, int flags)
 {
-	struct creds creds = {0};
+	struct creds creds;
 	struct stat st;
 	bool set_id = fstat(f->fd_write, &st) == 0 && (st.st_mode & (S_ISUID | S_ISGID));
 	ssize_t n;
 
 	if (set_id)
 		creds_take_for_data(req, &creds);
+	else
+		creds_take_for_bytes(req, &creds);
 	n = pwritev2(f->fd_write, iov, 1, offset, flags);
 	n = n < 0 ? -errno : n;
 	creds_give_back(&creds);

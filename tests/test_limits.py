@@ -8,8 +8,9 @@ import subprocess
 import pytest
 
 from harness import procs, sandbox
-from harness.agent import raw_read
+from harness.agent import raw_read, write_file
 from harness.data import pattern
+from harness.mount import NOBODY
 from harness.tools import Image, need, run
 
 pytestmark = [pytest.mark.sysfuse,
@@ -284,6 +285,33 @@ def test_a_quota(mode, image, make_mount):
     held = reader.begin_read().wait_held()
     writer.close()
     assert held.result() == b""
+    mount.stop()
+
+
+def fill(folder, size):
+    """Files until there is no block left."""
+    try:
+        for i in range(1000):
+            write_file(os.path.join(folder, f"{size}-{i}"), pattern(size))
+    except OSError as e:
+        return e.errno
+    return 0
+
+
+@pytest.mark.modes("on", "off")
+def test_what_is_reserved_for_root(mode, image, make_mount):
+    """Neither data nor names of others get at it."""
+    store = image("ext4", 16 << 20, mkfs=("-q", "-m", "40"))
+    os.chmod(store.path, 0o777)
+    mount = make_mount(mode, store=store.path)
+    user, root = mount.agent(uid=NOBODY), mount.agent()
+    assert user.call(fill, mount.mnt, 300_000) == errno.ENOSPC
+    assert user.call(fill, mount.mnt, 1) == errno.ENOSPC
+    assert user.errno(os.mkdir, mount.path("d")) == errno.ENOSPC
+    assert user.errno(os.symlink, "x" * 1000, mount.path("s")) == errno.ENOSPC
+    root.call(os.mkdir, mount.path("d"))
+    root.call(os.symlink, "x" * 1000, mount.path("s"))
+    root.call(write_file, mount.path("f"), pattern(300_000))
     mount.stop()
 
 
