@@ -60,7 +60,7 @@ void inode_name_gone(
 		i->stale = stx.stx_nlink == 0;
 		/*
 		 * Without any name it is reachable through this descriptor alone. One that has
-		 * another name is not pinned, it could be one of thousands: ESTALE makes the
+		 * another name is only cached, it could be one of thousands: ESTALE makes the
 		 * kernel look that name up. Unless it is open, when there is no looking up.
 		 */
 		if (!i->parent && (i->stale || inode_is_open(i))) {
@@ -70,6 +70,8 @@ void inode_name_gone(
 			} else if (i->fd < 0) {
 				i->fd = steal_fd(&grip->fd);
 			}
+		} else if (!i->parent) {
+			grip->fd = inode_cache_locked(t, i, grip->fd);
 		}
 		pthread_mutex_unlock(&t->lock);
 		inode_free_chain(t, dead);

@@ -25,8 +25,7 @@ static bool names_moved(struct inode_table *t, uint64_t serial)
 	return true;
 }
 
-/* Puts the descriptor of a directory just opened into the cache; one too many comes back. */
-static int cache_locked(struct inode_table *t, struct inode *i, int fd)
+int inode_cache_locked(struct inode_table *t, struct inode *i, int fd)
 {
 	if (i->fd >= 0)
 		return fd;
@@ -156,7 +155,7 @@ static int open_next_dir(struct inode_table *t, struct inode *i)
 	pthread_mutex_lock(&t->lock);
 	parent->fd_users--;
 	if (fd >= 0)
-		fd = cache_locked(t, dir, fd);
+		fd = inode_cache_locked(t, dir, fd);
 	inode_unref_locked(t, parent, &dead);
 	inode_unref_locked(t, dir, &dead);
 	pthread_mutex_unlock(&t->lock);

@@ -12,7 +12,9 @@
 bool inode_is(const struct inode *i, const struct statx *stx);
 /* The inode that has this identity, or NULL. */
 struct inode *inode_find_locked(struct inode_table *t, const struct statx *stx);
-/* Takes i out of the directory cache; its descriptor, to be closed by the caller, or -1. */
+/* Puts fd, of i, into the cache; what is one too many comes back, to be closed; or -1. */
+int inode_cache_locked(struct inode_table *t, struct inode *i, int fd);
+/* Takes i out of the cache; its descriptor, to be closed by the caller, or -1. */
 int inode_uncache_locked(struct inode_table *t, struct inode *i);
 /* Drops a reference; what falls to nothing is chained to *dead, for inode_free_chain() unlocked. */
 void inode_unref_locked(struct inode_table *t, struct inode *i, struct inode **dead);

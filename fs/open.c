@@ -371,12 +371,13 @@ static int make_file(
 	 * the name for free, has checked nobody's access to what it is now.
 	 */
 	int flags = name ? O_CREAT | O_EXCL | O_NOFOLLOW : O_TMPFILE | (open_flags & O_EXCL);
-	int fd = find_room(t, dir_fd);
+	int fd, tries = 4; /* others may take what was freed */
 
-	if (fd >= 0)
-		fd = openat(dir_fd, name ? name : ".", flags | O_RDWR | O_CLOEXEC, mode);
-	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && inode_table_trim(t))
-		fd = openat(dir_fd, name ? name : ".", flags | O_RDWR | O_CLOEXEC, mode);
+	do {
+		fd = find_room(t, dir_fd);
+		if (fd >= 0)
+			fd = openat(dir_fd, name ? name : ".", flags | O_RDWR | O_CLOEXEC, mode);
+	} while (fd < 0 && (errno == EMFILE || errno == ENFILE) && --tries && inode_table_trim(t));
 	if (fd >= 0)
 		return fd;
 	if (errno == EMFILE || errno == ENFILE)

@@ -295,6 +295,22 @@ def test_links(pair):
     pair.compare(links)
 
 
+def links_held_by_path(d):
+    """O_PATH descriptors of files, of whose two names the one that was seen last is gone."""
+    seen = []
+    for i in range(50):
+        touch(f"{d}/f{i}", data=b"%d" % i)
+        os.link(f"{d}/f{i}", f"{d}/g{i}")
+        fd = os.open(f"{d}/f{i}", os.O_PATH)
+        os.unlink(f"{d}/g{i}")
+        seen += [os.fstat(fd).st_nlink, open(f"/proc/self/fd/{fd}").read()]
+    return seen
+
+
+def test_links_held_by_path(pair):
+    pair.compare(links_held_by_path)
+
+
 def renames(d, flags):
     seen = {}
 
