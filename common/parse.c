@@ -63,7 +63,7 @@ int parse_seconds_ms(const char *text, uint64_t *ret)
 	}
 	if (*text)
 		return -EINVAL;
-	if (seconds > (UINT64_MAX - 1000) / 1000)
+	if (seconds > PARSE_SECONDS_MOST || (seconds == PARSE_SECONDS_MOST && ms))
 		return -ERANGE;
 	*ret = seconds * 1000 + ms;
 	return 0;

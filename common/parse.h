@@ -11,7 +11,11 @@
 /* Decimal digits and nothing else: no sign, no space, no base prefix. */
 int parse_u64(const char *text, uint64_t *ret);
 
-/* Seconds, with an optional decimal fraction ("1", "0.25"); *ret in milliseconds, rounded up. */
+/* A lifetime; added to any clock, it does not wrap. */
+#define PARSE_SECONDS_MOST INT32_MAX
+
+/* Seconds, with an optional decimal fraction ("1", "0.25"), up to PARSE_SECONDS_MOST; *ret in
+ * milliseconds, rounded up. */
 int parse_seconds_ms(const char *text, uint64_t *ret);
 
 #endif

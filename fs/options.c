@@ -75,7 +75,8 @@ static void say_expected(const struct option_row *row, const char *value)
 	char choices[64] = "";
 
 	if (row->kind == SECONDS) {
-		log_error("option %s=%s: expected seconds, such as 30 or 0.5", row->name, value);
+		log_error("option %s=%s: expected seconds, such as 30 or 0.5, up to %d", row->name,
+			value, PARSE_SECONDS_MOST);
 		return;
 	}
 	if (row->kind == BYTES) {

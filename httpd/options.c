@@ -103,7 +103,8 @@ static bool number_is_valid(const struct definition *d, const char *value, uint6
 
 	if (r < 0)
 		log_error("option '--%s=%s': expected %s", d->name, value,
-			d->kind == COUNT ? "a whole number" : "seconds, as in 10 or 0.5");
+			d->kind == COUNT ? "a whole number"
+					 : "seconds, as in 10 or 0.5, up to 2147483647");
 	return r >= 0;
 }
 

@@ -185,7 +185,8 @@ def test_messages_at_start_are_in_the_man_page():
     told = "\n".join(diagnostics())
     for text in re.findall(r'log_error\("((?:[^"\\]|\\.)*)"', source_of("options.c", "store.c")):
         part = max(re.split(r"%\w+", text), key=len)
-        part = {": expected seconds, such as 30 or 0.5": ": expected", ": expected a file name": ": expected",
+        part = {": expected seconds, such as 30 or 0.5, up to ": ": expected",
+                ": expected a file name": ": expected",
                 ": expected bytes, ": ": expected",
                 ": expected one of ": ": expected"}.get(part, part)
         assert part.strip(" :") in told, text

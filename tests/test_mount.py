@@ -229,6 +229,29 @@ def test_max_read_that_cannot_work(base, value):
     mount.destroy()
 
 
+@pytest.mark.parametrize("option", ["linger", "hold_timeout", "attr_timeout", "entry_timeout"])
+@pytest.mark.parametrize("value", ["2147483648", "18446744073709550", "18446744073709551616", "-1", "1h"])
+def test_seconds_that_cannot_work(base, option, value):
+    """Added to the clock, those of the second value would have been over long ago."""
+    mount = mounts.Mount(base, "off", f"{option}={value}")
+    done = subprocess.run(mount.argv(), capture_output=True, text=True, timeout=procs.seconds(10))
+    assert done.returncode == 1
+    assert done.stderr == (f"rwwfs: option {option}={value}: expected seconds, such as 30 or 0.5, "
+                           "up to 2147483647\n")
+    mount.destroy()
+
+
+@pytest.mark.options("hold_timeout=2147483647")
+def test_the_most_seconds_that_are_possible(mount):
+    writer = mount.writer("f")
+    writer.write(b"abc")
+    follower = mount.reader("f")
+    assert follower.read(3) == b"abc"
+    held = follower.begin_read(3).wait_held()
+    writer.close()
+    assert held.result() == b""
+
+
 @needs_root
 @pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
 def test_auto_unmount_that_fusermount3_does_not_know(make_mount, background):
