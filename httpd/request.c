@@ -308,7 +308,20 @@ static bool has_body(const struct request *rq)
 {
 	autofree char *length = request_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
 
-	return (length && strcmp(length, "0")) || has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+	return (length && (!*length || length[strspn(length, "0")])) ||
+	       has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+}
+
+/* RFC 9110 section 10.1.1: where no body comes, there is nothing to go on with. The library
+ * (0.9.75) would say so nevertheless, and then take what comes next, another request, for a piece
+ * of the body. It looks at the header after us; the value lies in the memory of its connection. */
+static void forget_expectation(struct request *rq)
+{
+	const char *expect = MHD_lookup_connection_value(
+		rq->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT);
+
+	if (expect && *expect)
+		*(char *)(uintptr_t)expect = '-';
 }
 
 enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, const char *url,
@@ -324,6 +337,7 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 		 * none is looked at when all has arrived. */
 		if (has_body(rq))
 			return request_check(rq, url);
+		forget_expectation(rq);
 		return MHD_YES;
 	}
 	if (!rq->checked) {
