@@ -168,7 +168,7 @@ static int remove_name(struct request *rq)
 		return parent;
 	if (!rq->directory && !unlinkat(parent, base, 0))
 		return 0;
-	if (!rq->directory && errno != EISDIR && errno != EPERM)
+	if (!rq->directory && errno != EISDIR)
 		return -errno;
 	return unlinkat(parent, base, AT_REMOVEDIR) ? -errno : 0;
 }

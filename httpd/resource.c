@@ -198,7 +198,7 @@ int resource_open(const struct server *s, const char *name, size_t data_max, str
 	if (S_ISREG(ret->st.st_mode) && resource_may_grow(s, fd, &ret->st)) {
 		r = ask_state(fd, data_max, ret);
 		if (r < 0)
-			return r;
+			return r == -ENODATA ? -EACCES : r; /* made up by the mount: no file */
 	}
 	ret->fd = steal_fd(&fd);
 	return 0;

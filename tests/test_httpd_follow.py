@@ -549,6 +549,13 @@ def test_the_mounts_own_folder_is_hidden(web):
     assert web.request("/.rww/status").status == 404
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+def test_what_the_mount_makes_up_is_no_file(serve, mount, method):
+    web = serve(mount.mnt, "--dotfiles", "--upload", identity=mount.identity())
+    assert web.request("/.rww/status", method).status == 403
+    assert web.get("/", Accept="application/json").count(b"name") == 0
+
+
 # -- the whole, with real programs
 
 def test_curl_follows_a_writer_in_many_pieces(mount, web, tmp_path):
