@@ -17,7 +17,8 @@
 #include "httpd/root.h"
 #include "httpd/server.h"
 
-/* What is still read after an upload failed, so that its client comes to see why. */
+/* What is still read after an upload failed, so that a client that only reads when all is sent
+ * comes to see why. */
 #define DROP_MAX (UINT64_C(64) << 20)
 
 static bool has_query(const struct request *rq, const char *word)
@@ -138,17 +139,16 @@ enum MHD_Result put_data(struct request *rq, const char *data, size_t *size)
 		return rq->dropped > DROP_MAX ? MHD_NO : MHD_YES;
 	}
 	r = limit && rq->received > limit ? -EFBIG : upload_write(rq->upload, data, n);
-	if (r < 0)
-		put_fail(rq, r);
-	return MHD_YES;
+	if (r >= 0)
+		return MHD_YES;
+	put_fail(rq, r);
+	return reply_early(rq, r);
 }
 
 enum MHD_Result put_answer(struct request *rq)
 {
-	int r = rq->upload_error;
+	int r = upload_finish(steal_ptr(&rq->upload));
 
-	if (rq->upload)
-		r = upload_finish(steal_ptr(&rq->upload));
 	return r < 0 ? reply_errno(rq, r)
 		     : reply_empty(rq, rq->created ? MHD_HTTP_CREATED : MHD_HTTP_NO_CONTENT);
 }

@@ -27,6 +27,9 @@ enum MHD_Result reply_error(struct request *rq, unsigned status, const char *why
 enum MHD_Result reply_refused(struct request *rq, const char *why);
 /* For a negative errno; what a client cannot have caused is logged. */
 enum MHD_Result reply_errno(struct request *rq, int error);
+/* While the body of the request still comes (RFC 9110 section 15.6: the client need not send the
+ * rest). MHD_NO when the client cannot be told. */
+enum MHD_Result reply_early(struct request *rq, int error);
 enum MHD_Result reply_empty(struct request *rq, unsigned status);
 /* Status and Location of name (not encoded yet), with a slash at its end when directory. */
 enum MHD_Result reply_redirect(struct request *rq, unsigned status, const char *name);

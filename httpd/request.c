@@ -350,6 +350,8 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 		atomic_fetch_add(&rq->server->metrics.bytes_received, *data_size);
 		return rq->route->data(rq, data, data_size);
 	}
+	if (rq->told_early)
+		return MHD_NO;
 	return rq->status ? MHD_YES : rq->route->answer(rq);
 }
 

@@ -117,6 +117,11 @@ int tls_retrieve(gnutls_session_t session, const struct gnutls_cert_retr_st *inf
 	return 0;
 }
 
+bool tls_send(gnutls_session_t session, const char *data, size_t size)
+{
+	return gnutls_record_send(session, data, size) == (ssize_t)size;
+}
+
 void tls_free(void)
 {
 	for (struct pair *p = atomic_exchange(&current, NULL), *before; p; p = before) {

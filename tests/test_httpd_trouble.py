@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import tempfile
@@ -232,6 +233,34 @@ def test_a_full_disk_aborts_an_upload(serve, mode, make_mount, base):
         mount.stop()
     finally:
         image.end()
+
+
+@pytest.mark.skipif(not ROOT, reason="root: needed to mount a small filesystem")
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("length", [None, 1 << 40])
+def test_a_full_disk_is_told_while_the_upload_comes(serve, base, tmp_path, length, tls):
+    """And whoever goes on to send forever is cut, once there is no hope that it reads."""
+    path = tempfile.mkdtemp(dir=base)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", path], check=True)
+    try:
+        web = serve(path, "--upload", "--cors=*", *(server.certificate(tmp_path) if tls else ()))
+        web.allow_log("PUT /f: No space left on device")
+        framing = {"Content_Length": length} if length else {"Transfer_Encoding": "chunked"}
+        client = web.connect().begin("/f", "PUT", **framing)
+        piece = bytes(1 << 20) if length else b"100000\r\n" + bytes(1 << 20) + b"\r\n"
+        client.send(piece).send(piece)
+        response = client.response()
+        assert (response.status, response.headers["connection"]) == (507, "close")
+        assert response.headers["access-control-allow-origin"] == "*"
+        assert response.rest() == b"507 Insufficient Storage\n"
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            while True:
+                client.send(piece)
+        assert [(line["status"], line["outcome"]) for line in web.logged(1)] == [(507, "aborted")]
+        assert os.listdir(path) == []
+        web.stop()
+    finally:
+        subprocess.run(["umount", "-l", path], check=True)
 
 
 def test_no_upload_without_a_length_over_http_1_0(live):
