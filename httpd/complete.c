@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/cleanup.h"
 #include "httpd/body.h"
@@ -23,7 +24,8 @@ enum condition_result request_conditions(
 	struct conditions c = {match, none_match, modified, unmodified, range};
 
 	*ret_range_counts = conditions_allow_range(&c, v, rq->when);
-	return conditions_check(&c, v, true, rq->when);
+	return conditions_check(
+		&c, v, !strcmp(rq->method, MHD_HTTP_METHOD_GET) || request_is_head(rq), rq->when);
 }
 
 bool request_range(const struct request *rq, struct range_set *ret)

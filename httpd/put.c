@@ -37,16 +37,30 @@ static bool conditions_hold(struct request *rq)
 	struct timespec now;
 	bool unused;
 
-	if (resource_open(rq->server, rq->name, 0, &old) < 0) {
+	int r = resource_open(rq->server, rq->name, 0, &old);
+
+	if (r == -ENOENT) {
 		autofree char *match = request_header(rq, MHD_HTTP_HEADER_IF_MATCH);
 
 		return !match;
 	}
 	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
-	if (S_ISREG(old.st.st_mode) && (old.state == STATE_PLAIN || old.state == STATE_COMPLETE))
+	if (!r && S_ISREG(old.st.st_mode) &&
+		(old.state == STATE_PLAIN || old.state == STATE_COMPLETE))
 		validator_of_stat(&old.st, &now, &v);
 	resource_close(&old);
 	return request_conditions(rq, &v, &unused) == CONDITION_PROCEED;
+}
+
+static bool has_conditions(const struct request *rq)
+{
+	static const char *const names[] = {MHD_HTTP_HEADER_IF_MATCH, MHD_HTTP_HEADER_IF_NONE_MATCH,
+		MHD_HTTP_HEADER_IF_UNMODIFIED_SINCE};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, names[i]))
+			return true;
+	return false;
 }
 
 static int make_parents(struct request *rq)
@@ -106,9 +120,13 @@ enum MHD_Result put_begin(struct request *rq)
 		return reply_error(rq, MHD_HTTP_CONTENT_TOO_LARGE, NULL);
 	if (!conditions_hold(rq))
 		return reply_error(rq, MHD_HTTP_PRECONDITION_FAILED, NULL);
+	rq->condition = (struct upload_condition){conditions_hold, rq};
 	r = make_parents(rq);
 	if (!r)
-		r = upload_new(rq->server, rq->name, size, &rq->upload, &rq->created);
+		r = upload_new(rq->server, rq->name, size,
+			has_conditions(rq) ? &rq->condition : NULL, &rq->upload);
+	if (r == -ECANCELED)
+		return reply_error(rq, MHD_HTTP_PRECONDITION_FAILED, NULL);
 	if (r == -ENOENT)
 		return reply_error(
 			rq, MHD_HTTP_CONFLICT, "The directory does not exist; ?parents makes it.");
@@ -118,9 +136,8 @@ enum MHD_Result put_begin(struct request *rq)
 	return MHD_YES;
 }
 
-static void put_fail(struct request *rq, int error)
+static void put_fail(struct request *rq)
 {
-	rq->upload_error = error;
 	rq->outcome = OUTCOME_ABORTED;
 	atomic_fetch_add(&rq->server->metrics.uploads_broken, 1);
 	upload_abort(steal_ptr(&rq->upload));
@@ -141,22 +158,25 @@ enum MHD_Result put_data(struct request *rq, const char *data, size_t *size)
 	r = limit && rq->received > limit ? -EFBIG : upload_write(rq->upload, data, n);
 	if (r >= 0)
 		return MHD_YES;
-	put_fail(rq, r);
+	put_fail(rq);
 	return reply_early(rq, r);
 }
 
 enum MHD_Result put_answer(struct request *rq)
 {
-	int r = upload_finish(steal_ptr(&rq->upload));
+	bool created;
+	int r = upload_finish(steal_ptr(&rq->upload), &created);
 
+	if (r == -ECANCELED)
+		return reply_error(rq, MHD_HTTP_PRECONDITION_FAILED, NULL);
 	return r < 0 ? reply_errno(rq, r)
-		     : reply_empty(rq, rq->created ? MHD_HTTP_CREATED : MHD_HTTP_NO_CONTENT);
+		     : reply_empty(rq, created ? MHD_HTTP_CREATED : MHD_HTTP_NO_CONTENT);
 }
 
 void put_end(struct request *rq)
 {
 	if (rq->upload)
-		put_fail(rq, -ECONNABORTED);
+		put_fail(rq);
 }
 
 static int remove_name(struct request *rq)

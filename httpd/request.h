@@ -14,9 +14,9 @@
 
 #include "httpd/follow.h"
 #include "httpd/resource.h"
+#include "httpd/upload.h"
 
 struct server;
-struct upload;
 
 enum outcome { OUTCOME_OK, OUTCOME_ABORTED, OUTCOME_GONE, OUTCOME_TIMEOUT, OUTCOME_STOPPED };
 
@@ -51,10 +51,9 @@ struct request {
 	struct resource resource;
 	struct live *live; /* followed, or NULL */
 	struct waiter waiter;
-	struct upload *upload; /* running */
-	bool created;          /* by the upload */
-	int upload_error;
-	uint64_t received, dropped; /* body bytes, in total and for nothing */
+	struct upload *upload;             /* running */
+	struct upload_condition condition; /* its */
+	uint64_t received, dropped;        /* body bytes, in total and for nothing */
 };
 
 /* Callbacks of libmicrohttpd; cls is the server. */

@@ -26,7 +26,8 @@ struct upload {
 	char *base, *temporary; /* temporary: NULL once the file has its name */
 	bool live;              /* on an rwwfs mount: visible while it arrives */
 	bool superseded;        /* one that began later has the name; uploads->lock */
-	uint64_t written;
+	const struct upload_condition *condition; /* NULL: none */
+	bool created;
 };
 
 void uploads_init(struct uploads *u)
@@ -103,10 +104,17 @@ static int temporary_open(struct upload *up)
 	return -errno;
 }
 
-/* Gives it its name, unless that is another's by now: then it is as if it had been replaced. */
+/* Gives it its name, unless that is another's by now: then it is as if it had been replaced. One
+ * with a condition would not have replaced that other, and replaces what is there now: whoever
+ * began before it, and is not through, comes after it. */
 static int publish(struct upload *up, bool *ret_created)
 {
+	const struct upload_condition *only = up->condition;
+
 	SCOPED_LOCK(&up->uploads->lock);
+	*ret_created = false;
+	if (only && (up->superseded || !only->holds(only->request)))
+		return -ECANCELED;
 	if (up->superseded)
 		return 0; /* upload_free() removes it */
 	*ret_created =
@@ -117,23 +125,25 @@ static int publish(struct upload *up, bool *ret_created)
 		return -errno;
 	free(up->temporary);
 	up->temporary = NULL;
-	supersede_locked(up);
+	if (!only)
+		supersede_locked(up);
 	return 0;
 }
 
 /* A directory of that name would only be noticed when everything has arrived. */
-static int look(struct upload *up, bool *ret_created)
+static int look(const struct upload *up)
 {
 	struct stat st;
 
-	*ret_created = fstatat(up->directory, up->base, &st, AT_SYMLINK_NOFOLLOW) != 0;
-	return !*ret_created && S_ISDIR(st.st_mode) ? -EISDIR : 0;
+	return !fstatat(up->directory, up->base, &st, AT_SYMLINK_NOFOLLOW) && S_ISDIR(st.st_mode)
+		       ? -EISDIR
+		       : 0;
 }
 
-static int upload_open(struct server *s, struct upload *up, uint64_t size, bool *ret_created)
+static int upload_open(struct server *s, struct upload *up, uint64_t size)
 {
 	struct stat st;
-	int r = look(up, ret_created);
+	int r = look(up);
 
 	if (!r)
 		r = temporary_open(up);
@@ -150,7 +160,7 @@ static int upload_open(struct server *s, struct upload *up, uint64_t size, bool 
 			log_trace("cannot declare the size of %s: %s, ignoring", up->base,
 				strerror(-r));
 	}
-	return publish(up, ret_created);
+	return publish(up, &up->created);
 }
 
 static int upload_locate(struct server *s, struct upload *up, const char *name)
@@ -170,8 +180,8 @@ static int upload_locate(struct server *s, struct upload *up, const char *name)
 	return 0;
 }
 
-int upload_new(
-	struct server *s, const char *name, uint64_t size, struct upload **ret, bool *ret_created)
+int upload_new(struct server *s, const char *name, uint64_t size,
+	const struct upload_condition *condition, struct upload **ret)
 {
 	struct upload *up = calloc(1, sizeof(*up));
 	int r;
@@ -180,11 +190,12 @@ int upload_new(
 		return -ENOMEM;
 	list_init(&up->entry);
 	up->uploads = &s->uploads;
+	up->condition = condition;
 	up->directory = up->fd = -1;
 	r = upload_locate(s, up, name);
 	if (!r) {
 		upload_list(&s->uploads, up);
-		r = upload_open(s, up, size, ret_created);
+		r = upload_open(s, up, size);
 	}
 	if (r < 0) {
 		upload_free(up);
@@ -204,19 +215,18 @@ int upload_write(struct upload *up, const char *data, size_t size)
 		if (n > 0) {
 			data += n;
 			size -= (size_t)n;
-			up->written += (uint64_t)n;
 		}
 	}
 	return 0;
 }
 
-int upload_finish(struct upload *up)
+int upload_finish(struct upload *up, bool *ret_created)
 {
-	bool created;
 	int fd = steal_fd(&up->fd), r = close(fd) ? -errno : 0;
 
-	if (!r && up->temporary)
-		r = publish(up, &created);
+	if (!r && !up->live)
+		r = publish(up, &up->created);
+	*ret_created = up->created;
 	upload_free(up);
 	return r;
 }

@@ -18,6 +18,7 @@
 
 #include "common/list.h"
 
+struct request;
 struct server;
 struct upload;
 
@@ -31,12 +32,20 @@ void uploads_destroy(struct uploads *u);
 
 #define UPLOAD_SIZE_UNKNOWN UINT64_MAX
 
-/* *ret_created: there was no file of that name. */
-int upload_new(
-	struct server *s, const char *name, uint64_t size, struct upload **ret, bool *ret_created);
+/* What must be so at the moment when the file gets its name, or it does not: -ECANCELED. It is
+ * asked then, under a lock, so that of several uploads that exclude each other one succeeds. */
+struct upload_condition {
+	bool (*holds)(struct request *request);
+	struct request *request;
+};
+
+/* condition: NULL for none; else it lives as long as the upload. */
+int upload_new(struct server *s, const char *name, uint64_t size,
+	const struct upload_condition *condition, struct upload **ret);
 int upload_write(struct upload *up, const char *data, size_t size);
-/* All has arrived. Whether or not it succeeds, up is gone. */
-int upload_finish(struct upload *up);
+/* All has arrived. Whether or not it succeeds, up is gone. *ret_created: there was no file of that
+ * name, nor one that overtook it. */
+int upload_finish(struct upload *up, bool *ret_created);
 /* It broke: the file is aborted (or never appeared). up is gone. */
 void upload_abort(struct upload *up);
 

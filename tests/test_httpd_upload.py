@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Uploads to rww-httpd: into a mount, where they are read while they arrive, and elsewhere."""
+import concurrent.futures
 import os
 import pathlib
 import subprocess
@@ -173,9 +174,9 @@ def test_two_puts_to_one_name_in_a_plain_directory(plain):
     for number in (1, 2):
         puts.append(begin_put(web, "/f.txt", 5).send(b"put "))
         procs.wait_until(lambda: len(os.listdir(path)) == number, "it to begin")
-    for number in (2, 1):
+    for number, status in ((2, 201), (1, 204)):
         puts[number - 1].send(b"%d" % number)
-        assert puts[number - 1].response().status == 201
+        assert puts[number - 1].response().status == status
     assert os.listdir(path) == ["f.txt"]
     assert web.get("/f.txt") == b"put 2"
 
@@ -231,6 +232,96 @@ def test_conditions(plain):
     assert web.request("/a.txt", "PUT", body=b"y", If_None_Match="*").status == 412
     assert web.request("/a.txt", "DELETE", If_Match='"other"').status == 412
     assert web.get("/a.txt") == b"x"
+
+
+def test_a_date_that_is_for_reading_only_hinders_no_change(plain):
+    """RFC 9110 section 13.1.3."""
+    web, path = plain
+    date = "Fri, 01 Jan 2100 00:00:00 GMT"
+    assert web.request("/a", "PUT", body=b"x").status == 201
+    last = web.request("/a", "HEAD").headers["last-modified"]
+    assert web.request("/a", If_Modified_Since=last).status == 304
+    assert web.request("/a", "PUT", body=b"y", If_Modified_Since=last).status == 204
+    assert web.request("/a", "DELETE", If_Modified_Since=date).status == 204
+
+
+def test_what_cannot_be_read_exists(plain):
+    web, path = plain
+    os.mkfifo(path / "pipe")
+    (path / "dir").mkdir()
+    for name in ("pipe", "dir"):
+        assert web.request(f"/{name}", "PUT", body=b"x", If_None_Match="*").status == 412
+    assert sorted(os.listdir(path)) == ["dir", "pipe"]
+
+
+@pytest.mark.parametrize("condition", ["none", "match", "date"])
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_one_of_two_puts_with_a_condition_succeeds(plain, condition, order):
+    """Both began before there was a reason to refuse one."""
+    web, path = plain
+    if condition != "none":
+        (path / "f").write_bytes(b"old")
+        os.utime(path / "f", (1, 1))
+        with_date = {"If_Unmodified_Since": "Fri, 02 Jan 1970 00:00:00 GMT"}
+        procs.wait_until(lambda: not web.request("/f").headers["etag"].startswith("W/"), "its age")
+        headers = (with_date if condition == "date" else
+                   {"If_Match": web.request("/f").headers["etag"]})
+    else:
+        headers = {"If_None_Match": "*"}
+    puts, before = [], len(os.listdir(path))
+    for number in (1, 2):
+        puts.append(web.connect().begin("/f", "PUT", Content_Length=5, **headers).send(b"put "))
+        procs.wait_until(lambda: len(os.listdir(path)) == before + number, "it to begin")
+    statuses = [puts[number - 1].send(b"%d" % number).response().status for number in order]
+    assert statuses == [201 if condition == "none" else 204, 412]
+    assert web.get("/f") == b"put %d" % order[0]
+    assert os.listdir(path) == ["f"]
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+@pytest.mark.parametrize("conditional", [1, 2])
+def test_a_put_with_a_condition_and_one_without(plain, order, conditional):
+    """The answers are those of one after the other."""
+    web, path = plain
+    puts = []
+    for number in (1, 2):
+        headers = {"If_None_Match": "*"} if number == conditional else {}
+        puts.append(web.connect().begin("/f", "PUT", Content_Length=5, **headers).send(b"put "))
+        procs.wait_until(lambda: len(os.listdir(path)) == number, "it to begin")
+    answers = [(n, puts[n - 1].send(b"%d" % n).response().status) for n in order]
+    if order[0] == conditional:
+        assert [status for _, status in answers] == [201, 204]
+        assert web.get("/f") == b"put %d" % order[1]
+    else:
+        assert [status for _, status in answers] == [201, 412]
+        assert web.get("/f") == b"put %d" % order[0]
+
+
+def put_in_one_moment(web, headers):
+    """One body, whole; one client is told that it made the file, and no other is told so."""
+    for turn in range(50):
+        puts = [web.connect().begin(f"/{turn}", "PUT", Content_Length=1000, **headers)
+                for _ in range(4)]
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            bodies = [b"%d" % n * 1000 for n in range(4)]
+            statuses = list(pool.map(lambda put, body: put.send(body).response().status,
+                                     puts, bodies))
+        assert sorted(statuses) == [201] + [412 if headers else 204] * 3
+        body = web.get(f"/{turn}")
+        assert body in bodies
+        assert not headers or statuses[bodies.index(body)] == 201
+        for put in puts:
+            put.close()
+
+
+@pytest.mark.parametrize("headers", [{}, {"If_None_Match": "*"}])
+def test_puts_in_one_moment(mount, web, headers):
+    put_in_one_moment(web, headers)
+
+
+@pytest.mark.parametrize("headers", [{}, {"If_None_Match": "*"}])
+def test_puts_in_one_moment_in_a_plain_directory(plain, headers):
+    put_in_one_moment(plain[0], headers)
 
 
 def test_limit_and_partial_puts(serve, base):
