@@ -83,6 +83,17 @@ void client_expect_header(struct clients *c, struct client *client, uint64_t dea
 	client->idle = idle;
 }
 
+static bool is_late_locked(const struct client *client, uint64_t now_ms)
+{
+	return client->deadline_ms && client->deadline_ms <= now_ms;
+}
+
+bool client_is_late(struct clients *c, const struct client *client, uint64_t now_ms)
+{
+	SCOPED_LOCK(&c->lock);
+	return is_late_locked(client, now_ms);
+}
+
 void client_set_body(
 	struct clients *c, struct client *client, const struct resource *body, uint64_t end)
 {
@@ -147,8 +158,8 @@ void clients_reap(struct clients *c, uint64_t now_ms, bool idle_too)
 
 		client_nudge(client);
 		client->body_cut |= body_is_missing(client);
-		if ((client->deadline_ms && client->deadline_ms <= now_ms) ||
-			(idle_too && client->idle) || client->body_cut)
+		if (is_late_locked(client, now_ms) || (idle_too && client->idle) ||
+			client->body_cut)
 			(void)shutdown(client->socket, SHUT_RDWR); /* it may have gone by itself */
 	}
 }

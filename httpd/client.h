@@ -48,6 +48,9 @@ void client_free(struct clients *c, struct client *client);
 void client_expect_header(
 	struct clients *c, struct client *client, uint64_t deadline_ms, bool idle);
 
+/* Whether its header is overdue. */
+bool client_is_late(struct clients *c, const struct client *client, uint64_t now_ms);
+
 /* The kernel sends from body, up to offset end; NULL: no longer. The caller keeps it open. */
 void client_set_body(
 	struct clients *c, struct client *client, const struct resource *body, uint64_t end);

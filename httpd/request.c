@@ -355,6 +355,27 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 	return rq->status ? MHD_YES : rq->route->answer(rq);
 }
 
+/* The status of an answer that the library gave by itself, 0: none. */
+static unsigned status_of_library(const struct request *rq)
+{
+	const union MHD_ConnectionInfo *info =
+		rq->started
+			? NULL
+			: MHD_get_connection_info(rq->connection, MHD_CONNECTION_INFO_HTTP_STATUS);
+
+	return info ? info->http_status : 0;
+}
+
+/* One that ended within its header and was not refused: its client left, or took too long. */
+static void judge_header(struct request *rq)
+{
+	rq->status = status_of_library(rq);
+	if (rq->status)
+		rq->finished = true;
+	else if (rq->client && client_is_late(&rq->server->clients, rq->client, clock_ms()))
+		rq->outcome = OUTCOME_TIMEOUT;
+}
+
 static const char *outcome_name(const struct request *rq, enum MHD_RequestTerminationCode how)
 {
 	static const char *const names[] = {[OUTCOME_OK] = "ok",
@@ -386,13 +407,20 @@ static uint64_t bytes_sent(const struct request *rq, enum MHD_RequestTermination
 	return arrived < rq->body_bytes ? arrived : rq->body_bytes;
 }
 
-/* A request that the library refused by itself never came to request_handle(): it was
- * malformed. One whose client left before the answer gets nginx's 499. */
+/* A request that the library refused by itself never came to request_handle(). One whose client
+ * left before the answer gets nginx's 499. */
+static unsigned status_to_log(const struct request *rq)
+{
+	if (rq->status)
+		return rq->status;
+	return !rq->started && rq->outcome == OUTCOME_TIMEOUT ? MHD_HTTP_REQUEST_TIMEOUT : 499;
+}
+
 static void request_log(struct request *rq, enum MHD_RequestTerminationCode how)
 {
 	struct server *s = rq->server;
 	const char *outcome = outcome_name(rq, how);
-	unsigned status = rq->status ? rq->status : rq->started ? 499 : MHD_HTTP_BAD_REQUEST;
+	unsigned status = status_to_log(rq);
 	autofree char *referer = rq->started ? request_header(rq, MHD_HTTP_HEADER_REFERER) : NULL;
 	autofree char *agent = rq->started ? request_header(rq, MHD_HTTP_HEADER_USER_AGENT) : NULL;
 	uint64_t bytes = bytes_sent(rq, how);
@@ -429,6 +457,8 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	*con = NULL;
 	waiter_done(&rq->waiter); /* before its live may go */
 	put_end(rq);
+	if (!rq->started)
+		judge_header(rq);
 	if (rq->by_kernel && !rq->finished && how != MHD_REQUEST_TERMINATED_COMPLETED_OK &&
 		client_body_was_cut(&s->clients, rq->client)) {
 		rq->outcome = OUTCOME_OK; /* it did not leave by itself */

@@ -275,6 +275,26 @@ def test_malformed_requests_are_logged(serve, site):
     assert [json.loads(x)["status"] for x in lines.splitlines()] == [400, 400]
 
 
+def test_requests_that_end_before_they_begin_are_logged(serve, site):
+    """libmicrohttpd refuses the first three by itself; the last two get no answer."""
+    web = serve(site, "--header-timeout=1")
+    begin = b"GET /a.txt HTTP/1.1\r\nHost: x\r\n"
+    for head, status, outcome in [(b"X: " + b"x" * 30000 + b"\r\n\r\n", 431, "ok"),
+                                  (b"Content-Length: " + b"9" * 30 + b"\r\n\r\n", 413, "ok"),
+                                  (b"no colon here\r\n\r\n", 400, "ok"),
+                                  (b"X", 499, "client gone"), (b"X", 408, "timeout")]:
+        count = web.access().count("\n")
+        client = web.connect().send(begin + head)
+        if outcome == "ok":
+            assert b" %d " % status in client.some()
+        if outcome == "timeout":
+            assert client.is_closed()
+        client.close()
+        line = web.logged(count + 1)[count]
+        assert (line["status"], line["outcome"], line["target"]) == (status, outcome, "/a.txt")
+    assert web.metric("clients_gone_total") == 1
+
+
 def test_log_is_reopened_on_sighup(serve, site):
     web = serve(site)
     web.get("/a.txt")
