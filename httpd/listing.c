@@ -17,11 +17,48 @@
 #include "httpd/root.h"
 #include "httpd/server.h"
 
+/* RFC 9110 section 12.4.2, in thousandths. item is at the type's end; none, and none that makes
+ * sense, is 1. */
+static unsigned weight_of(const char *item)
+{
+	unsigned weight = 0, scale = 1000;
+
+	item += strspn(item, " \t");
+	while (*item == ';') {
+		item += 1 + strspn(item + 1, " \t");
+		if (!strncasecmp(item, "q=", 2))
+			break;
+		item += strcspn(item, ";,");
+	}
+	if (strncasecmp(item, "q=0", 3))
+		return 1000;
+	for (item += item[3] == '.' ? 4 : 3; *item >= '0' && *item <= '9'; item++) {
+		scale /= 10;
+		weight += scale * (unsigned)(*item - '0');
+	}
+	return weight;
+}
+
+/* 0 for a type that accept does not name. */
+static unsigned weight_in(const char *accept, const char *type)
+{
+	size_t len = strlen(type);
+
+	for (const char *p = accept; *p; p += *p == ',') {
+		p += strspn(p, " \t");
+		if (!strncasecmp(p, type, len) && strchr(" \t;,", p[len])) /* or at its end */
+			return weight_of(p + len);
+		p += strcspn(p, ",");
+	}
+	return 0;
+}
+
+/* Only who names it gets JSON: browsers accept anything. */
 bool listing_wants_json(const struct request *rq)
 {
 	autofree char *accept = request_header(rq, MHD_HTTP_HEADER_ACCEPT);
 
-	return accept && strcasestr(accept, "application/json") && !strcasestr(accept, "text/html");
+	return accept && weight_in(accept, "application/json") > weight_in(accept, "text/html");
 }
 
 static bool is_shown(const struct server *s, const char *name)

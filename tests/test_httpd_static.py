@@ -297,6 +297,20 @@ def test_json_listing(web, site):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entries["a.txt"]["modified"])
 
 
+@pytest.mark.parametrize("accept, kind", [
+    ("application/json", "json"), ("APPLICATION/JSON;charset=utf-8", "json"), ("*/*", "html"),
+    ("application/*", "html"), ("", "html"), ("application/json, text/plain, */*", "json"),
+    ("text/html, application/json", "html"), ("text/html;q=0.1,application/json", "json"),
+    ("text/html;level=1 ; Q=0.8, application/json;q=0.9", "json"), ("application/jsonx", "html"),
+    ("application/json;q=0.5, text/html;q=0.50", "html"), ("application/json;q=0.000", "html"),
+    ("text/html;q=0.001, application/json; q=0.002", "json"), ("application/json;q=0", "html"),
+    ("text/html;q=0, application/json;q=1.000", "json"), (",, application/json ,", "json"),
+    ("xapplication/json", "html"), ("text/html;q=0.99, application/json;q=nonsense", "json")])
+def test_listing_is_what_the_client_prefers(web, accept, kind):
+    response = web.request("/", Accept=accept)
+    assert kind in response.headers["content-type"] and response.headers["vary"] == "Accept"
+
+
 def test_html_listing_is_escaped(web, site):
     (site / "<script>&'\".txt").write_bytes(b"x")
     page = web.get("/").decode()
