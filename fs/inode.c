@@ -15,8 +15,9 @@
  *
  * Directories that were used lately keep an O_PATH descriptor, least recently used ones are closed
  * first. A file whose last name was removed has no path any more: its descriptor is pinned until
- * the kernel forgets it. A rename moves names in the store first and in the table afterwards;
- * between inode_rename_begin() and _end() a path that fails is waited for, not believed.
+ * the kernel forgets it. A rename or removal changes names in the store first and in the table
+ * afterwards; between inode_rename_begin() and _end() a path that fails is waited for, not
+ * believed.
  *
  * Lock order: table lock is a leaf; no system call is made under it except close of nothing.
  */

@@ -125,7 +125,7 @@ void inode_name_gone(
 	struct inode_table *t, struct inode *parent, const char *name, struct inode_grip *grip);
 void inode_name_kept(struct inode_table *t, struct inode_grip *grip);
 
-/* Around a rename: nobody takes a half-done one for a lost file. */
+/* Around a rename or removal: nobody takes a half-done one for a lost file. */
 void inode_rename_begin(struct inode_table *t);
 void inode_rename_end(struct inode_table *t);
 /* i, if known to the kernel, is now called name in parent. */

@@ -193,12 +193,14 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent_ino, const char *name,
 		return;
 	}
 	inode_name_grip(&fs->inodes, dir_fd, name, &grip);
+	inode_rename_begin(&fs->inodes); /* whoever has it open finds it again once it is pinned */
 	r = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
 	inode_release_dir(&fs->inodes, parent);
 	if (r < 0)
 		inode_name_kept(&fs->inodes, &grip);
 	else
 		inode_name_gone(&fs->inodes, parent, name, &grip);
+	inode_rename_end(&fs->inodes);
 	reply_error(req, r);
 }
 

@@ -275,3 +275,39 @@ def follow_repeatedly(path, stop):
             if not part:
                 break
         os.close(fd)
+
+
+def make_and_remove(path, seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with open(path, "wb") as f:
+            f.write(b"x")
+        os.unlink(path)
+
+
+def use_while_removed(path, seconds):
+    """How often it was open when it was removed: those use it on."""
+    until, seen = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except FileNotFoundError:
+            continue
+        try:
+            for _ in range(3):
+                os.getxattr(fd, "user.rww.state")
+                seen += os.fstat(fd).st_nlink == 0
+        finally:
+            os.close(fd)
+    return seen
+
+
+@pytest.mark.sanitize
+@pytest.mark.modes("on", "off")
+@pytest.mark.options("attr_timeout=0")
+def test_an_open_file_is_there_in_the_moment_it_is_removed(mount):
+    """Its name is gone in the store before the daemon has noted it."""
+    maker = mount.agent().begin(make_and_remove, mount.path("f"), 4)
+    users = [mount.agent().begin(use_while_removed, mount.path("f"), 3) for _ in range(3)]
+    assert sum(user.result() for user in users) > 0
+    maker.result()
