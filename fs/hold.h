@@ -44,6 +44,7 @@ struct waiter {
 	uint32_t want;
 	bool page, nonblock;
 	bool first_byte;  /* an open: until there is one, or the end */
+	bool sent_back;   /* an open: came again, see open.c */
 	bool listed;      /* files lock */
 	bool interrupted; /* files lock */
 };

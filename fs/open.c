@@ -99,9 +99,12 @@ static void send_back_locked(struct fs *fs, const struct inode *i, pid_t pid)
 	fs->sent_back[fs->sent_back_next++ % SENT_BACK] = (struct sent_back){i, pid};
 }
 
-/* How a follower of f is to be opened. */
+/*
+ * How a follower of f is to be opened. *sent_back: whether it was before, which the kernel takes
+ * once; kept while it waits, for the file may have been cut and have become empty again.
+ */
 static enum decision decide_follower(
-	fuse_req_t req, struct file *f, const struct fuse_file_info *fi)
+	fuse_req_t req, struct file *f, const struct fuse_file_info *fi, bool *sent_back)
 {
 	struct fs *fs = fs_of(req);
 	pid_t pid = fuse_req_ctx(req)->pid;
@@ -112,7 +115,8 @@ static enum decision decide_follower(
 		return OPEN_NOW; /* its reads will say so */
 	pthread_mutex_lock(&fs->files_lock);
 	empty = st.st_size == 0 || f->hidden_from == 0;
-	told = was_sent_back_locked(fs, f->inode, pid) || f->inode->size_told;
+	*sent_back |= was_sent_back_locked(fs, f->inode, pid);
+	told = *sent_back || f->inode->size_told;
 	if (!empty && !told)
 		send_back_locked(fs, f->inode, pid);
 	pthread_mutex_unlock(&fs->files_lock);
@@ -210,8 +214,8 @@ static int make_handle(fuse_req_t req, struct file *f, enum handle_kind kind,
 	return 0;
 }
 
-static int wait_to_open(
-	fuse_req_t req, struct file *f, const struct fuse_file_info *fi, bool first_byte)
+static int wait_to_open(fuse_req_t req, struct file *f, const struct fuse_file_info *fi,
+	bool first_byte, bool sent_back)
 {
 	struct fs *fs = fs_of(req);
 	autofree struct fuse_file_info *copy = malloc(sizeof(*copy));
@@ -224,6 +228,7 @@ static int wait_to_open(
 	*copy = *fi;
 	w->fi = steal_ptr(&copy);
 	w->first_byte = first_byte;
+	w->sent_back = sent_back;
 	pthread_mutex_lock(&fs->files_lock);
 	file_ref_locked(f);
 	pthread_mutex_unlock(&fs->files_lock);
@@ -251,7 +256,7 @@ static int check_flags(const struct file *f, int flags)
 }
 
 /* Opens f for req, or has it wait. Errors are replied. */
-static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi)
+static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi, bool sent_back)
 {
 	struct fs *fs = fs_of(req);
 	enum handle_kind kind = HANDLE_WRITER;
@@ -270,7 +275,7 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi)
 		if (!is_writer(fi))
 			decision = decide(fs, f, fi, &kind);
 		if (kind == HANDLE_FOLLOWER && decision == OPEN_NOW && file_is_growing(fs, f))
-			decision = decide_follower(req, f, fi);
+			decision = decide_follower(req, f, fi, &sent_back);
 		if (decision == OPEN_NOW)
 			r = make_handle(req, f, kind, fi, &h);
 		else if (decision == OPEN_AGAIN)
@@ -284,7 +289,7 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi)
 	if (r == 0 && (fi->flags & O_TRUNC))
 		hold_wake(fs, f);
 	if (r == 0 && (decision == OPEN_WAIT || decision == OPEN_WAIT_FIRST_BYTE)) {
-		r = wait_to_open(req, f, fi, decision == OPEN_WAIT_FIRST_BYTE);
+		r = wait_to_open(req, f, fi, decision == OPEN_WAIT_FIRST_BYTE, sent_back);
 		if (r == 0)
 			return;
 	}
@@ -311,13 +316,13 @@ void open_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		reply_error(req, r);
 		return;
 	}
-	open_file(req, f, fi);
+	open_file(req, f, fi, false);
 	file_put(fs, f);
 }
 
 void open_resume(struct fs *fs, struct waiter *w)
 {
-	open_file(w->req, w->file, w->fi);
+	open_file(w->req, w->file, w->fi, w->sent_back);
 }
 
 /* A file that has just been made: fd is open on it, i is referenced for the kernel. */

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Reads of a following handle: held at the live edge, answered with what is there, ended truly."""
+import collections
 import errno
 import os
 import signal
@@ -175,6 +176,34 @@ def test_many_wait_for_the_first_byte(mount):
     writer.write(b"x")
     for p in pending:
         assert p.agent.call(os.read, p.result(), 10) == b"x"
+
+
+def open_often(path, stop):
+    """How the opens failed, if any did."""
+    failed = collections.Counter()
+    while time.monotonic() < stop:
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+        except OSError as e:
+            failed[e.errno] += 1
+    return failed
+
+
+def start_over_often(fd, stop):
+    while time.monotonic() < stop:
+        os.pwrite(fd, b"x", 0)
+        os.ftruncate(fd, 0)
+    os.pwrite(fd, b"x", 0)
+
+
+def test_a_file_that_starts_over_all_the_time_can_be_opened(mount):
+    """Whoever was sent back for its size, and then waits since it is empty again, gets in."""
+    writer = mount.writer("f")
+    stop = time.monotonic() + 1
+    opening = [mount.agent().begin(open_often, mount.path("f"), stop) for _ in range(3)]
+    writer.call(start_over_often, stop)
+    for pending in opening:
+        assert not pending.result()
 
 
 def look_and_seek(path, stop):
