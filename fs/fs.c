@@ -61,6 +61,7 @@ static void set_hold_limit(struct fs *fs)
 	limit = limit > 2000 ? limit - limit / 4 : limit / 2;
 	log_warn("fs.fuse request timeouts are set: a read is held for at most %.1f s",
 		(double)limit / 1000);
+	fs->system_limit_ms = limit;
 	if (!fs->hold_limit_ms || fs->hold_limit_ms > limit)
 		fs->hold_limit_ms = limit;
 }

@@ -63,11 +63,12 @@ struct fs {
 	bool passthrough;                /* negotiated */
 	bool passthrough_said;           /* a refusal was logged; files lock */
 	bool serving;                    /* INIT succeeded */
-	uint64_t hold_limit_ms;          /* how long a request may be held; 0: no limit */
-	size_t request_max;              /* bytes of the largest read request */
-	size_t block;                    /* granularity of holes in the store, bytes */
-	int store_fd;                    /* the store's directory, locked against a second daemon */
-	int ready_fd;                    /* tells the parent that the mount answers; -1 if none */
+	uint64_t hold_limit_ms;   /* how long a request may be held without growth; 0: no limit */
+	uint64_t system_limit_ms; /* how long with growth, too; 0: no limit */
+	size_t request_max;       /* bytes of the largest read request */
+	size_t block;             /* granularity of holes in the store, bytes */
+	int store_fd;             /* the store's directory, locked against a second daemon */
+	int ready_fd;             /* tells the parent that the mount answers; -1 if none */
 };
 
 static inline struct fs *fs_of(fuse_req_t req)

@@ -24,6 +24,13 @@ void hold_init(struct hold *h)
 	list_init(&h->invalidations);
 }
 
+static uint64_t size_of(const struct file *f)
+{
+	struct stat st;
+
+	return file_fd(f) >= 0 && fstat(file_fd(f), &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
 struct waiter *hold_new(fuse_req_t req, struct file *f, struct handle *h)
 {
 	struct fs *fs = fs_of(req);
@@ -31,11 +38,19 @@ struct waiter *hold_new(fuse_req_t req, struct file *f, struct handle *h)
 
 	if (!w)
 		return NULL;
-	*w = (struct waiter){.req = req, .file = f, .handle = h, .deadline_ms = UINT64_MAX};
+	*w = (struct waiter){.req = req,
+		.file = f,
+		.handle = h,
+		.deadline_ms = UINT64_MAX,
+		.latest_ms = UINT64_MAX};
 	list_init(&w->on_file);
 	list_init(&w->on_clock);
-	if (fs->hold_limit_ms)
-		w->deadline_ms = clock_ms() + fs->hold_limit_ms;
+	if (!fs->hold_limit_ms)
+		return w;
+	w->size = size_of(f);
+	w->deadline_ms = clock_ms() + fs->hold_limit_ms;
+	if (fs->system_limit_ms)
+		w->latest_ms = clock_ms() + fs->system_limit_ms;
 	return w;
 }
 
@@ -257,13 +272,33 @@ static struct waiter *take_due(struct fs *fs, uint64_t now, uint64_t *ret_next)
 	return w;
 }
 
+/*
+ * Whether the file of w, whose time is up, has another size than at the last deadline: then w is
+ * held again. What was written may be too little for it, if a size is declared.
+ */
+static bool put_off(struct fs *fs, struct waiter *w, uint64_t now)
+{
+	uint64_t size = size_of(w->file);
+
+	if (size == w->size || now >= w->latest_ms)
+		return false;
+	w->size = size;
+	w->deadline_ms = now + fs->hold_limit_ms;
+	if (w->deadline_ms > w->latest_ms)
+		w->deadline_ms = w->latest_ms;
+	fuse_req_interrupt_func(w->req, NULL, NULL);
+	hold_request(fs, w);
+	return true;
+}
+
 int hold_answer_timeouts(struct fs *fs)
 {
 	uint64_t now = clock_ms(), next;
 	struct waiter *w;
 
 	while ((w = take_due(fs, now, &next)))
-		finish(fs, w, ETIMEDOUT);
+		if (!put_off(fs, w, now))
+			finish(fs, w, ETIMEDOUT);
 	if (next == UINT64_MAX)
 		return -1;
 	return next - now > 60000 ? 60000 : (int)(next - now);

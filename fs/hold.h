@@ -41,6 +41,8 @@ struct waiter {
 	fuse_req_t req;
 	uint64_t offset;
 	uint64_t deadline_ms; /* on the monotonic clock; UINT64_MAX: none */
+	uint64_t latest_ms;   /* growth puts the deadline off until then */
+	uint64_t size;        /* the file's, when the deadline was set */
 	uint32_t want;
 	bool page, nonblock;
 	bool first_byte;  /* an open: until there is one, or the end */
@@ -71,7 +73,8 @@ void hold_wake_grown(struct fs *fs, struct file *f);
 
 /* For the background thread: */
 void hold_answer_interrupted(struct fs *fs);
-/* Answers those whose time is up; returns milliseconds to the next one, -1 for none. */
+/* Answers those whose time is up without growth; returns milliseconds to the next one, -1 for none.
+ */
 int hold_answer_timeouts(struct fs *fs);
 /* From now on nothing is held, and everything that was fails with error (positive errno). */
 void hold_fail_all(struct fs *fs, int error);

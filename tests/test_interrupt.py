@@ -148,6 +148,25 @@ def test_growth_in_time_is_no_time_out(edge):
         assert held.result() == b"x"
 
 
+@pytest.mark.options("hold_timeout=1")
+def test_growth_that_is_not_enough_yet_is_no_time_out(edge):
+    """A read below a declared size waits for all it asked for."""
+    mount, writer, reader = edge
+    before = mount.stat("f").st_size
+    mount.declare("f", before + 100)
+    held = reader.begin_read(100).wait_held()
+    for _ in range(11):
+        time.sleep(0.3)  # the pace of this writer
+        writer.write(b"x")
+    assert not held.done()
+    started = time.monotonic()
+    assert held.errno(5) == errno.ETIMEDOUT
+    assert 0.65 <= time.monotonic() - started < procs.seconds(3)
+    held = reader.begin_read(100).wait_held()
+    writer.write(b"x" * 89)
+    assert held.result() == b"x" * 100
+
+
 def test_changes_of_attributes_do_not_end_a_read(edge):
     mount, writer, reader = edge
     held = reader.begin_read().wait_held()
