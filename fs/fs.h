@@ -52,7 +52,7 @@ struct fs {
 	struct list files;                     /* files lock; every open file */
 	struct list lingering;                 /* files lock; soonest to be completed first */
 	struct list aborted;                   /* files lock; struct aborted of every known one */
-	struct sent_back sent_back[SENT_BACK]; /* files lock; the last ones, oldest overwritten */
+	struct sent_back sent_back[SENT_BACK]; /* files lock; free places first, then the oldest */
 	size_t sent_back_next;                 /* files lock */
 	bool unmarked_said; /* files lock; the store takes no markers, and it was said */
 	struct watch watch;

@@ -96,7 +96,13 @@ static bool was_sent_back_locked(struct fs *fs, const struct inode *i, pid_t pid
 
 static void send_back_locked(struct fs *fs, const struct inode *i, pid_t pid)
 {
-	fs->sent_back[fs->sent_back_next++ % SENT_BACK] = (struct sent_back){i, pid};
+	size_t k = 0;
+
+	while (k < SENT_BACK && fs->sent_back[k].inode)
+		k++;
+	if (k == SENT_BACK) /* some were killed on the way */
+		k = fs->sent_back_next++ % SENT_BACK;
+	fs->sent_back[k] = (struct sent_back){i, pid};
 }
 
 /*

@@ -200,7 +200,7 @@ def test_a_file_that_starts_over_all_the_time_can_be_opened(mount):
     """Whoever was sent back for its size, and then waits since it is empty again, gets in."""
     writer = mount.writer("f")
     stop = time.monotonic() + 1
-    opening = [mount.agent().begin(open_often, mount.path("f"), stop) for _ in range(3)]
+    opening = [mount.agent().begin(open_often, mount.path("f"), stop) for _ in range(20)]
     writer.call(start_over_often, stop)
     for pending in opening:
         assert not pending.result()
