@@ -19,12 +19,17 @@
 
 /* --- remembering ---------------------------------------------------------------------------- */
 
-static void forget_locked(struct inode *i)
+/* True: the caller drops a reference to i, which it knows not to be the last, or without the lock.
+ */
+static bool forget_locked(struct inode *i)
 {
+	bool kept = i->aborted && i->aborted->kept;
+
 	if (!i->aborted)
-		return;
+		return false;
 	list_del(&i->aborted->on_all);
 	free(steal_ptr(&i->aborted));
+	return kept;
 }
 
 void end_forget(void *data, struct inode *i)
@@ -32,7 +37,31 @@ void end_forget(void *data, struct inode *i)
 	struct fs *fs = data;
 
 	SCOPED_LOCK(&fs->files_lock);
-	forget_locked(i);
+	(void)forget_locked(i); /* nobody has a reference */
+}
+
+/* f grows or is complete. */
+static void forget_of_file_locked(struct fs *fs, struct file *f)
+{
+	if (forget_locked(f->inode))
+		inode_unref(&fs->inodes, f->inode); /* f has another */
+}
+
+void end_name_gone(struct fs *fs, struct inode *i, int fd)
+{
+	struct stat st;
+	bool kept = false;
+
+	if (fstat(fd, &st) < 0 || st.st_nlink)
+		return;
+	pthread_mutex_lock(&fs->files_lock);
+	if (i->aborted) {
+		kept = i->aborted->kept;
+		i->aborted->kept = false;
+	}
+	pthread_mutex_unlock(&fs->files_lock);
+	if (kept)
+		inode_unref(&fs->inodes, i);
 }
 
 char *end_failure(struct fs *fs, const struct inode *i)
@@ -41,8 +70,12 @@ char *end_failure(struct fs *fs, const struct inode *i)
 	return i->aborted ? strdup(i->aborted->reason) : NULL;
 }
 
-/* Without memory for it the abort is known while the file is open, and by its marker. */
-static void remember_locked(struct fs *fs, struct inode *i, uint64_t declared, const char *reason)
+/*
+ * Without memory for it the abort is known while the file is open, and by its marker. Without a
+ * marker it is known as long as the inode, which therefore outlives the kernel's interest.
+ */
+static void remember_locked(
+	struct fs *fs, struct inode *i, bool keep, uint64_t declared, const char *reason)
 {
 	struct aborted *a = i->aborted ? i->aborted : calloc(1, sizeof(*a));
 
@@ -53,6 +86,10 @@ static void remember_locked(struct fs *fs, struct inode *i, uint64_t declared, c
 	i->aborted = a;
 	a->inode = i;
 	a->declared = declared;
+	if (keep && !a->kept) {
+		a->kept = true;
+		inode_ref(&fs->inodes, i);
+	}
 	snprintf(a->reason, sizeof(a->reason), "%s", reason);
 }
 
@@ -61,7 +98,7 @@ static void believe_locked(struct fs *fs, struct inode *i, const struct marker *
 {
 	const char *reason = "the daemon or the machine stopped while it was being written";
 
-	remember_locked(fs, i, m->declared, m->aborted ? m->reason : reason);
+	remember_locked(fs, i, false, m->declared, m->aborted ? m->reason : reason);
 }
 
 void end_recall(struct fs *fs, struct inode *i, int dir_fd, const char *name)
@@ -133,6 +170,8 @@ static void mark(struct fs *fs, struct file *f, bool aborted, uint64_t declared,
 		f->marked = true;
 		return;
 	}
+	if (r == -EOPNOTSUPP)
+		f->marked = false; /* nor did it before */
 	if (r == -EACCES)
 		return; /* a file that its owner may not write, and an owner who is not root */
 	pthread_mutex_lock(&fs->files_lock);
@@ -203,7 +242,7 @@ void end_writer_comes(struct fs *fs, struct file *f)
 	f->since_ms = clock_ms();
 	f->declared = RULE_NONE;
 	f->note[0] = '\0';
-	forget_locked(f->inode);
+	forget_of_file_locked(fs, f);
 }
 
 /* Reads /proc/PID/what; false when it cannot be had. */
@@ -311,7 +350,9 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 {
 	char text[MARKER_REASON_MAX];
 	const char *missing = what_is_missing(fs, f, text);
+	struct stat st;
 	uint64_t declared;
+	bool keep;
 
 	if (!reason)
 		reason = missing;
@@ -322,16 +363,18 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 		mark(fs, f, true, declared, reason);
 	else
 		unmark(f);
+	/* It has a name to be found by, and no marker to say more. */
+	keep = reason && !f->marked && fstat(file_fd(f), &st) == 0 && st.st_nlink;
 
 	pthread_mutex_lock(&fs->files_lock);
 	f->state = reason ? FILE_ABORTED : FILE_COMPLETE;
 	f->preallocated = false;
 	ranges_done(&f->unwritten);
 	if (reason) {
-		remember_locked(fs, f->inode, declared, reason);
+		remember_locked(fs, f->inode, keep, declared, reason);
 	} else {
 		f->declared = RULE_NONE;
-		forget_locked(f->inode);
+		forget_of_file_locked(fs, f);
 	}
 	pthread_mutex_unlock(&fs->files_lock);
 }

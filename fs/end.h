@@ -28,6 +28,7 @@ struct aborted {
 	struct list on_all; /* fs->aborted */
 	struct inode *inode;
 	uint64_t declared; /* RULE_NONE if none */
+	bool kept;         /* by a reference to the inode: the store took no marker */
 	char reason[MARKER_REASON_MAX];
 };
 
@@ -39,6 +40,9 @@ void end_recall_open(struct fs *fs, struct file *f);
 void end_is_new(struct fs *fs, struct inode *i);
 /* Why i counts as aborted, to be freed; NULL if it does not. */
 char *end_failure(struct fs *fs, const struct inode *i);
+/* A name of i is gone, fd is open on it: a file without any need not be remembered. The caller has
+ * a reference to i. */
+void end_name_gone(struct fs *fs, struct inode *i, int fd);
 /* Called when the inode is freed. */
 void end_forget(void *fs, struct inode *i);
 

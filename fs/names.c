@@ -181,6 +181,14 @@ void names_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent_ino, const cha
 
 /* --- removing and moving -------------------------------------------------------------------- */
 
+static void name_gone(
+	struct fs *fs, struct inode *parent, const char *name, struct inode_grip *grip)
+{
+	if (grip->inode)
+		end_name_gone(fs, grip->inode, grip->fd);
+	inode_name_gone(&fs->inodes, parent, name, grip);
+}
+
 static void remove_name(fuse_req_t req, fuse_ino_t parent_ino, const char *name, int flags)
 {
 	struct fs *fs = fs_of(req);
@@ -199,7 +207,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent_ino, const char *name,
 	if (r < 0)
 		inode_name_kept(&fs->inodes, &grip);
 	else
-		inode_name_gone(&fs->inodes, parent, name, &grip);
+		name_gone(fs, parent, name, &grip);
 	inode_rename_end(&fs->inodes);
 	reply_error(req, r);
 }
@@ -251,7 +259,7 @@ static int move(fuse_req_t req, struct name_place *from, struct name_place *to, 
 				inode_renamed(t, to->grip.inode, from->parent, from->name);
 			inode_name_kept(t, &to->grip);
 		} else {
-			inode_name_gone(t, to->parent, to->name, &to->grip);
+			name_gone(fs_of(req), to->parent, to->name, &to->grip);
 		}
 		if (from->grip.inode)
 			inode_renamed(t, from->grip.inode, to->parent, to->name);

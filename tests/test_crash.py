@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the store remembers when the daemon dies."""
 import errno
+import json
 import os
 import random
 import signal
@@ -10,8 +11,8 @@ import time
 import pytest
 
 from harness import mount as mounts
-from harness import refuse, sandbox
-from harness.agent import write_file
+from harness import procs, refuse, sandbox
+from harness.agent import read_file, write_file
 from harness.data import pattern
 from harness.tools import Image, need, run
 
@@ -238,6 +239,32 @@ def test_killed_at_random_instants(mode, make_mount):
         second.stop()
 
 
+def check_known_when_the_kernel_has_forgotten(mount):
+    """Of f, which is aborted and has no marker; afterwards nothing is kept for it."""
+    for again in (False, True):
+        if again:
+            writer = mount.writer("f", os.O_WRONLY | os.O_APPEND)
+            writer.agent.kill()
+            mount.wait_state("f", "aborted")
+        with open("/proc/sys/vm/drop_caches", "w") as f:
+            f.write("2")
+        assert mount.xattr("f", "state") == "aborted"
+        late = mount.reader("f")
+        assert late.read() == b"hello"
+        assert late.errno(os.read, 100) == errno.EIO
+        late.close()
+    mount.probe.call(os.unlink, mount.path("f"))
+    nameless = mount.writer("g")
+    mount.probe.call(os.unlink, mount.path("g"))
+    nameless.write(b"hello")
+    nameless.agent.kill()
+    with open("/proc/sys/vm/drop_caches", "w") as f:
+        f.write("2")
+    procs.wait_until(lambda: not mount.leaked(), "the file that is gone to be let go of")
+    status = mount.probe.call(read_file, mount.path(".rww/status"))
+    assert not json.loads(status)["files"]
+
+
 @pytest.mark.modes("on", "off")
 def test_a_store_without_user_xattrs(mode, base, make_mount):
     """Works, with one warning."""
@@ -258,6 +285,8 @@ def test_a_store_without_user_xattrs(mode, base, make_mount):
         assert held.errno() == errno.EIO
         mount.wait_state("f", "aborted")
         assert len([x for x in mount.log().splitlines() if mount.allowed[0].search(x)]) == 1
+        reader.close()
+        check_known_when_the_kernel_has_forgotten(mount)
         mount.stop()
     finally:
         sandbox.umount(path, sandbox.MNT_DETACH)
