@@ -23,8 +23,10 @@
 #include "fs/passthrough.h"
 #include "fs/status.h"
 
-#define FOR_PROC  4          /* descriptors */
-#define WRITE_MAX (1u << 20) /* bytes of the largest write request */
+#define THREADS_LEAST 16
+#define THREADS_MOST  128
+#define MANY          256        /* descriptors: fewer are not for pipes */
+#define WRITE_MAX     (1u << 20) /* bytes of the largest write request */
 
 /* --- INIT: what kernel and library can do, and what we make of it --------------------------- */
 
@@ -113,7 +115,11 @@ static void fs_init(void *data, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_ATOMIC_O_TRUNC |
 			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_READ |
 			   FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_AUTO_INVAL_DATA | compat_caps() |
-			   FUSE_CAP_IOCTL_DIR | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+			   FUSE_CAP_IOCTL_DIR);
+	if (fs->splices)
+		want(conn, FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+	else
+		conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 	/* Held reads in flight at once would wait for each other; pipes would only cost a copy. */
 	conn->want &= ~(unsigned)(FUSE_CAP_ASYNC_DIO | FUSE_CAP_SPLICE_READ);
 	conn->max_read = (unsigned)fs->opt.max_read; /* as the option of the mount says */
@@ -276,17 +282,29 @@ static bool unmount(struct fs *fs)
 	return fd >= 0 && write(fd, &root, sizeof(root)) < 0 && errno == ENOENT;
 }
 
-/* As many descriptors as we may have; part of them for directories, and the last for /proc. */
-static size_t raise_descriptor_limit(int *ret_for_files)
+/*
+ * As many descriptors as we may have, and as many threads as they suffice for: those that wait for
+ * a disk leave others for who does not. Part of the descriptors is for directories. The last are
+ * for /proc, any thread may ask there how a writer ended; and for libfuse's pipes, one for each
+ * thread that splices, which it keeps.
+ */
+static size_t raise_descriptor_limit(struct fs *fs, int *ret_for_files)
 {
 	struct rlimit limit;
+	rlim_t threads, ours;
 	size_t room;
 
 	*ret_for_files = 0;
+	fs->threads = THREADS_LEAST;
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return 16;
-	if (limit.rlim_max > 2 * FOR_PROC && limit.rlim_max < INT_MAX)
-		*ret_for_files = (int)limit.rlim_max - FOR_PROC;
+	fs->splices = limit.rlim_max >= MANY;
+	threads = limit.rlim_max / 32;
+	if (threads > THREADS_LEAST)
+		fs->threads = threads < THREADS_MOST ? (unsigned)threads : THREADS_MOST;
+	ours = fs->splices ? 3 * fs->threads : fs->threads;
+	if (limit.rlim_max > 2 * ours && limit.rlim_max < INT_MAX)
+		*ret_for_files = (int)(limit.rlim_max - ours);
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
 		log_warn("RLIMIT_NOFILE: %s, ignoring", strerror(errno));
@@ -296,7 +314,6 @@ static size_t raise_descriptor_limit(int *ret_for_files)
 
 static int serve(struct fs *fs)
 {
-	unsigned threads = (unsigned)fs->inodes.fd_limit / 32;
 	struct fuse_loop_config *config;
 	int r;
 
@@ -306,10 +323,8 @@ static int serve(struct fs *fs)
 	if (!config)
 		return -ENOMEM;
 	fuse_loop_cfg_set_clone_fd(config, 0);
-	/* Threads that wait for a disk leave others for those who do not; each may hold
-	 * descriptors. */
-	fuse_loop_cfg_set_max_threads(config, threads < 16 ? 16 : threads > 128 ? 128 : threads);
-	fuse_loop_cfg_set_idle_threads(config, 16);
+	fuse_loop_cfg_set_max_threads(config, fs->threads);
+	fuse_loop_cfg_set_idle_threads(config, THREADS_LEAST);
 	r = fuse_session_loop_mt(fs->session, config);
 	fuse_loop_cfg_destroy(config);
 	return r;
@@ -330,7 +345,7 @@ static void block_signals(void)
 int fs_run(struct fs *fs)
 {
 	int for_files;
-	size_t cached = raise_descriptor_limit(&for_files);
+	size_t cached = raise_descriptor_limit(fs, &for_files);
 	int root = openat(fs->store_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int r = root < 0 ? -errno : inode_table_init(&fs->inodes, root, cached);
 	struct statvfs sv = {.f_bsize = 4096};

@@ -63,6 +63,8 @@ struct fs {
 	bool passthrough;                /* negotiated */
 	bool passthrough_said;           /* a refusal was logged; files lock */
 	bool serving;                    /* INIT succeeded */
+	bool splices;                    /* large answers, through pipes */
+	unsigned threads;                /* of libfuse, at most */
 	uint64_t hold_limit_ms;   /* how long a request may be held without growth; 0: no limit */
 	uint64_t system_limit_ms; /* how long with growth, too; 0: no limit */
 	size_t request_max;       /* bytes of the largest read request */

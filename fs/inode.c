@@ -338,7 +338,7 @@ int inode_remember_unnamed(
 	struct inode_table *t, int fd, const struct statx *stx, struct inode **ret)
 {
 	struct inode *i;
-	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int own = inode_table_allow(t, fcntl(fd, F_DUPFD_CLOEXEC, 0));
 
 	if (own < 0)
 		return -errno;

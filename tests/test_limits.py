@@ -165,6 +165,31 @@ def test_a_killed_writer_is_told_without_descriptors_left(mode, make_mount):
     mount.wait_state("f", "aborted")
 
 
+@pytest.mark.sanitize
+def test_killed_writers_are_told_when_large_answers_were_sent_without_descriptors_left(
+        mode, make_mount):
+    """They went through pipes, which took the descriptors that are kept for /proc."""
+    mount = make_mount(mode, wrapper=FEW)
+    mount.allow_log(r"descriptor|open files|files open")
+    mib = 1 << 20
+    mount.write_file("large", b"x" * (6 * mib))
+    victims = [mount.agent() for _ in range(6)]
+    for k, victim in enumerate(victims):
+        mount.writer(f"f{k}", agent=victim).write(b"half")
+    readers = [mount.reader("large") for _ in range(6)]
+    hog = mount.agent()
+    _, err = hog.call(open_until_it_fails, mount.mnt, 200)
+    assert err in (errno.EMFILE, errno.ENFILE)
+    for _ in range(10):  # by as many threads as can be had
+        pending = [r.begin_pread(mib, k * mib) for k, r in enumerate(readers)]
+        assert all(p.result() == b"x" * mib for p in pending)
+    for victim in victims:
+        victim.kill()
+    hog.end()
+    for k in range(len(victims)):
+        mount.wait_state(f"f{k}", "aborted")
+
+
 # -- inotify
 
 
