@@ -195,7 +195,6 @@ static int make_handle(fuse_req_t req, struct file *f, enum handle_kind kind,
 	struct fuse_file_info *fi, struct handle **ret)
 {
 	struct fs *fs = fs_of(req);
-	autofree char *failed = fi->flags & O_TRUNC ? end_failure(fs, f->inode) : NULL;
 	int r = file_add_handle(fs, f, kind, fuse_req_ctx(req)->pid, ret);
 
 	if (r < 0)
@@ -208,16 +207,21 @@ static int make_handle(fuse_req_t req, struct file *f, enum handle_kind kind,
 		creds_take_for_data(req, &creds);
 		r = file_truncate(fs, f, 0);
 		creds_give_back(&creds);
-		if (r < 0) {
-			pthread_mutex_lock(&fs->files_lock);
-			(*ret)->failed = steal_ptr(&failed); /* nothing has become better */
-			pthread_mutex_unlock(&fs->files_lock);
+		if (r < 0)
 			return r;
-		}
 	}
 	choose_path(fs, *ret, fi);
 	fi->fh = (uint64_t)(uintptr_t)*ret;
 	return 0;
+}
+
+/* h did not come to be used; failed: how its file had, before. */
+static void take_back_handle(struct fs *fs, struct handle *h, char **failed)
+{
+	pthread_mutex_lock(&fs->files_lock);
+	h->failed = steal_ptr(failed); /* nothing has become better */
+	pthread_mutex_unlock(&fs->files_lock);
+	file_remove_handle(fs, h);
 }
 
 static int wait_to_open(fuse_req_t req, struct file *f, const struct fuse_file_info *fi,
@@ -267,6 +271,7 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi,
 	struct fs *fs = fs_of(req);
 	enum handle_kind kind = HANDLE_WRITER;
 	enum decision decision = OPEN_NOW;
+	autofree char *failed = NULL;
 	struct handle *h = NULL;
 	int r;
 
@@ -278,6 +283,7 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi,
 	if (r == 0) {
 		file_decide_path(fs, f, req);
 		end_recall_open(fs, f);
+		failed = end_failure(fs, f->inode);
 		if (!is_writer(fi))
 			decision = decide(fs, f, fi, &kind);
 		if (kind == HANDLE_FOLLOWER && decision == OPEN_NOW && file_is_growing(fs, f))
@@ -300,11 +306,11 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi,
 			return;
 	}
 	if (r < 0 && h)
-		file_remove_handle(fs, h);
+		take_back_handle(fs, h, &failed);
 	if (r < 0)
 		reply_error(req, r);
 	else if (reply_open(req, fi) < 0)
-		file_remove_handle(fs, h);
+		take_back_handle(fs, h, &failed);
 }
 
 void open_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -188,6 +188,27 @@ def test_a_connection_cut_by_force(mount, mode, make_mount):
     assert states_afterwards(mount, mode, make_mount) == {"f": "aborted"}
 
 
+@needs_root
+@pytest.mark.modes("on", "off")
+def test_an_abort_is_not_forgotten_by_an_open_that_is_cut(mode, make_mount):
+    """One for writing, under way when the connection is aborted by force."""
+    need("strace")
+    slow = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsetxattr",
+            "-e", "inject=fsetxattr:delay_enter=1000000")
+    mount = make_mount(mode, wrapper=slow)
+    victim = mount.agent()
+    mount.writer("f", agent=victim).write(b"hello")
+    victim.kill()
+    mount.wait_state("f", "aborted")
+    opening = mount.agent().begin(os.open, mount.path("f"), os.O_WRONLY | os.O_APPEND)
+    opening.wait_blocked("openat")
+    mounts.abort(mount.connection)
+    assert opening.errno() == errno.ECONNABORTED
+    mount.end_users()
+    sandbox.umount(mount.mnt)
+    assert states_afterwards(mount, mode, make_mount) == {"f": "aborted"}
+
+
 def produce_files(folder, seed):
     """Files opened, written, closed, until the mount is gone; each step is journalled before it."""
     rng = random.Random(seed)
