@@ -39,6 +39,21 @@ static void reply_value(fuse_req_t req, const char *value, ssize_t n, size_t siz
 		reply_data(req, value, (size_t)n);
 }
 
+/*
+ * Of an open file, or by path. The kernel asks for ACLs to check access, and a store that knows
+ * none has none set: any other error refuses the access (fs/fuse/acl.c, __fuse_get_acl()).
+ */
+static ssize_t read_value(
+	const struct file *f, const char *path, const char *name, char *value, size_t size)
+{
+	ssize_t n =
+		f ? fgetxattr(file_fd(f), name, value, size) : getxattr(path, name, value, size);
+
+	if (n < 0 && errno == EOPNOTSUPP && !strncmp(name, "system.posix_acl_", 17))
+		errno = ENODATA;
+	return n;
+}
+
 void xattr_get(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	struct fs *fs = fs_of(req);
@@ -64,10 +79,7 @@ void xattr_get(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	if (r < 0)
 		reply_error(req, r);
 	else
-		reply_value(req, value,
-			f ? fgetxattr(file_fd(f), name, value, size)
-			  : getxattr(path, name, value, size),
-			size);
+		reply_value(req, value, read_value(f, path, name, value, size), size);
 	if (f)
 		file_put(fs, f);
 }

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from harness import sandbox
 from harness.sidebyside import GROUP, OTHER, USER, Pair, look, outcome, touch
 from harness.tools import need
 
@@ -553,6 +554,33 @@ def test_acls_grant_and_refuse(pair):
                       {"uid": OTHER, "gid": OTHER})])
     assert seen[0] == seen[1]
     assert "opened" in seen[0][0]["f"]
+
+
+@pytest.mark.modes("on", "off")
+def test_a_store_without_acls(mode, base, make_mount):
+    """Modes alone decide, for those too whom root's rights do not let in anyway."""
+    path = os.path.join(base, f"noacl-{mode}")
+    os.mkdir(path)
+    sandbox.mount("ramfs", path, "ramfs", 0, "mode=755")
+    try:
+        mount = make_mount(mode, store=path)
+        mount.allow_log("marker")
+        pair = Pair(mount)
+        assert mount.probe.errno(os.setxattr, mount.mnt, "system.posix_acl_access",
+                                 b"") == errno.EOPNOTSUPP
+        for who in (CALLER, {"uid": OTHER, "gid": GROUP}, {"uid": OTHER, "gid": OTHER}):
+            pair.compare(creation, who=who)
+            seen = []
+            for d in pair.folders(0o775):
+                mount.probe.call(os.chown, d, 0, GROUP)
+                mount.probe.call(touch, f"{d}/f", mode=0o640, data=b"hello")
+                mount.probe.call(os.chown, f"{d}/f", 0, GROUP)
+                mount.probe.call(os.mkdir, f"{d}/sub")
+                seen.append(mount.agent(**who).call(permissions, d))
+            assert seen[0] == seen[1]
+        mount.stop()
+    finally:
+        sandbox.umount(path, sandbox.MNT_DETACH)
 
 
 def test_inode_numbers_are_the_stores(mount):
