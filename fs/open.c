@@ -6,13 +6,16 @@
  *
  *                      passthrough                  daemon
  *   writer             passthrough                  direct I/O
+ *   writer, O_DIRECT   passthrough + direct I/O     direct I/O
  *   follower           passthrough + direct I/O     direct I/O
  *   plain, growing     passthrough                  direct I/O
  *   plain, complete    passthrough                  page cache, kept
  *
  * Direct I/O makes the kernel ask for what lies behind i_size; with the passthrough flag beside it,
  * reads still come here and mmap goes to the store. Writers through the daemon use direct I/O so
- * that the page cache holds nothing that sendfile(2) could take for the whole.
+ * that the page cache holds nothing that sendfile(2) could take for the whole. With passthrough the
+ * flags that fcntl(2) takes away later stay those of the open (fs/fuse/passthrough.c): dd could not
+ * write a last block that is not aligned, so writers with O_DIRECT come here as well.
  */
 #include "fs/open.h"
 
@@ -179,7 +182,8 @@ static void choose_path(struct fs *fs, const struct handle *h, struct fuse_file_
 	fi->noflush = h->kind != HANDLE_WRITER || fs->opt.abort_on == ABORT_ON_NEVER;
 	if (file_is_passthrough(f)) {
 		passthrough_set(fi, f->backing_id);
-		fi->direct_io = h->kind == HANDLE_FOLLOWER;
+		fi->direct_io =
+			h->kind == HANDLE_FOLLOWER || (is_writer(fi) && (fi->flags & O_DIRECT));
 	} else if (h->kind == HANDLE_PLAIN && !h->was_growing) {
 		fi->keep_cache = 1; /* the kernel drops it when the mtime changes */
 	} else {

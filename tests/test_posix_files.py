@@ -209,6 +209,27 @@ def test_direct(pair):
     pair.compare(direct)
 
 
+def direct_but_for_the_end(d):
+    """What dd with oflag=direct does with a last block that is not aligned."""
+    seen = []
+    for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND):
+        path = f"{d}/f{flags}"
+        fd = os.open(path, flags | os.O_CREAT | os.O_DIRECT, 0o644)
+        with mmap.mmap(-1, 8192) as buf:
+            buf[:] = pattern(8192)
+            seen.append(os.writev(fd, [buf]))
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_DIRECT)
+        seen += [outcome(os.write, fd, b"the rest"), outcome(os.pread, fd, 5, 8190)]
+        os.close(fd)
+        with open(path, "rb") as f:
+            seen.append(sha256(f.read()))
+    return seen
+
+
+def test_direct_but_for_the_end(pair):
+    pair.compare(direct_but_for_the_end)
+
+
 def mappings(d):
     """Stores into a shared mapping are seen by read(2), and writes by the mapping."""
     path = f"{d}/f"
