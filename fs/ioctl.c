@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 
 #include "common/cleanup.h"
+#include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/reply.h"
 
@@ -43,7 +44,8 @@ void ioctl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct
 {
 	struct fs *fs = fs_of(req);
 	union argument a = {0};
-	autoclose int fd = -1;
+	struct file *f;
+	autoclose int own = -1;
 	bool goes_in;
 	size_t size = size_of(cmd, &goes_in);
 	int r;
@@ -52,11 +54,14 @@ void ioctl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct
 		reply_error(req, -ENOTTY);
 		return;
 	}
-	r = inode_open(&fs->inodes, fs_inode(fs, ino), O_RDONLY, &fd);
+	f = file_if_open(fs, fs_inode(fs, ino)); /* it may have no name any more */
+	r = f ? 0 : inode_open(&fs->inodes, fs_inode(fs, ino), O_RDONLY, &own);
 	if (r == 0 && goes_in)
 		memcpy(&a, in, size);
-	if (r == 0 && ioctl(fd, cmd, &a) < 0)
+	if (r == 0 && ioctl(f ? file_fd(f) : own, cmd, &a) < 0)
 		r = -errno;
+	if (f)
+		file_put(fs, f);
 	if (r < 0)
 		reply_error(req, r);
 	else

@@ -174,6 +174,24 @@ static enum decision decide(
 	return OPEN_NOW;
 }
 
+/*
+ * The same, with what needs to know the caller. The kernel itself opens a file to ask for its
+ * flags (fs/fuse/ioctl.c, fuse_priv_ioctl_prepare()), with none of its own, where open(2) has
+ * O_LARGEFILE: it does not look up again, and whoever writes must not wait for himself.
+ */
+static enum decision decide_reader(fuse_req_t req, struct file *f, const struct fuse_file_info *fi,
+	enum handle_kind *ret, bool *sent_back)
+{
+	struct fs *fs = fs_of(req);
+	enum decision decision = decide(fs, f, fi, ret);
+
+	if (fi->flags == O_RDONLY)
+		return decision == OPEN_WAIT && writes_itself(req, f) ? OPEN_NOW : decision;
+	if (*ret == HANDLE_FOLLOWER && decision == OPEN_NOW && file_is_growing(fs, f))
+		return decide_follower(req, f, fi, sent_back);
+	return decision;
+}
+
 /* Tells the kernel how the handle moves its data. */
 static void choose_path(struct fs *fs, const struct handle *h, struct fuse_file_info *fi)
 {
@@ -289,9 +307,7 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi,
 		end_recall_open(fs, f);
 		failed = end_failure(fs, f->inode);
 		if (!is_writer(fi))
-			decision = decide(fs, f, fi, &kind);
-		if (kind == HANDLE_FOLLOWER && decision == OPEN_NOW && file_is_growing(fs, f))
-			decision = decide_follower(req, f, fi, &sent_back);
+			decision = decide_reader(req, f, fi, &kind, &sent_back);
 		if (decision == OPEN_NOW)
 			r = make_handle(req, f, kind, fi, &h);
 		else if (decision == OPEN_AGAIN)

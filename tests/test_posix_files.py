@@ -19,7 +19,7 @@ from harness import procs
 from harness.agent import handle_signal
 from harness.data import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, fallocate, pattern
 from harness.sidebyside import OTHER, USER, Pair, look, outcome, touch
-from harness.tools import sha256
+from harness.tools import need, sha256
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
 
@@ -228,6 +228,49 @@ def direct_but_for_the_end(d):
 
 def test_direct_but_for_the_end(pair):
     pair.compare(direct_but_for_the_end)
+
+
+FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_NODUMP_FL = 0x80086601, 0x40086602, 0x40
+
+
+def inode_flags(d):
+    """lsattr(1) and chattr(1) of files that are being written, by whoever, and have no name."""
+    def flags(fd):
+        return struct.unpack("i", fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8))[:4])[0] & FS_NODUMP_FL
+
+    seen = []
+    for data in (b"", b"some"):
+        path = f"{d}/f{len(data)}"
+        writer = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.write(writer, data)
+        seen.append(subprocess.run(["chattr", "+d", path]).returncode)
+        seen.append(outcome(flags, writer))
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        os.unlink(path)
+        seen += [outcome(flags, fd) for fd in (writer, reader)]
+        seen.append(outcome(fcntl.ioctl, reader, FS_IOC_SETFLAGS, bytes(8)) == bytes(8))
+        seen.append(outcome(flags, writer))
+        os.close(writer)
+        os.close(reader)
+    return seen
+
+
+def test_inode_flags_of_growing_files(pair):
+    need("chattr")
+    pair.compare(inode_flags)
+
+
+def own_inode_flags(d):
+    fd = os.open(f"{d}/f", os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"some")
+    fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8))
+    os.close(fd)
+    return ["asked"]
+
+
+@pytest.mark.options("hold=open")
+def test_a_writer_that_asks_for_flags_does_not_wait_for_itself(pair):
+    pair.compare(own_inode_flags, timeout=5)
 
 
 def mappings(d):
