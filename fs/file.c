@@ -211,7 +211,7 @@ void file_note_told(struct fs *fs, struct inode *i, const struct statx *stx)
 }
 
 /* Under the io lock: readers that went further must not take up what comes next. */
-void file_cut(struct fs *fs, struct file *f, uint64_t offset)
+static void file_cut(struct fs *fs, struct file *f, uint64_t offset)
 {
 	SCOPED_LOCK(&fs->files_lock);
 	f->inode->size_told &= offset > 0;

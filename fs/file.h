@@ -134,7 +134,5 @@ bool file_is_growing(struct fs *fs, struct file *f);
 int file_truncate(struct fs *fs, struct file *f, uint64_t size);
 /* stx is about to be told to the kernel for i. */
 void file_note_told(struct fs *fs, struct inode *i, const struct statx *stx);
-/* The same bookkeeping for what else moves or removes bytes from offset on; io lock held alone. */
-void file_cut(struct fs *fs, struct file *f, uint64_t offset);
 
 #endif

@@ -172,11 +172,10 @@ static int note_allocation(
 	return holes_preallocated(fs, f, mode & FALLOC_FL_ZERO_RANGE ? start : size, end);
 }
 
+/* The kernel itself refuses modes that move bytes (fs/fuse/file.c, fuse_file_fallocate()). */
 static int allocate(fuse_req_t req, struct file *f, int mode, uint64_t start, uint64_t end)
 {
 	struct fs *fs = fs_of(req);
-	const int moving = FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE;
-	const int other = moving | FALLOC_FL_PUNCH_HOLE;
 	struct creds creds = {0};
 	struct stat st;
 	uint64_t size;
@@ -185,7 +184,7 @@ static int allocate(fuse_req_t req, struct file *f, int mode, uint64_t start, ui
 	if (fstat(f->fd_write, &st) < 0)
 		return -errno;
 	size = (uint64_t)st.st_size;
-	if (!(mode & other))
+	if (!(mode & FALLOC_FL_PUNCH_HOLE))
 		r = holes_before_allocation(fs, f, start, end);
 	if (r < 0)
 		return r;
@@ -195,10 +194,7 @@ static int allocate(fuse_req_t req, struct file *f, int mode, uint64_t start, ui
 	creds_give_back(&creds);
 	if (r < 0)
 		return r;
-	if (mode & moving)
-		file_cut(fs, f, start);
-	else
-		r = note_allocation(fs, f, mode, start, end, size);
+	r = note_allocation(fs, f, mode, start, end, size);
 	pthread_mutex_lock(&fs->files_lock);
 	if (fstat(f->fd_write, &st) == 0)
 		f->end = (uint64_t)st.st_size;
