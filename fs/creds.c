@@ -70,6 +70,12 @@ bool creds_may_see_ends(void)
 	return !own_caps_known || own_caps[0].permitted & 1u << CAP_SYS_PTRACE;
 }
 
+void creds_own(const struct fs *fs)
+{
+	if (fs->privileged)
+		serve_user(0);
+}
+
 /* setfsuid(2) takes the capabilities of the filesystem away, and gives them back for root. */
 static void become(fuse_req_t req, uint64_t without, struct creds *c)
 {

@@ -11,6 +11,8 @@
 #include <fuse_lowlevel.h>
 #include <stdbool.h>
 
+struct fs;
+
 struct creds { /* what is to be given back */
 	bool uid, gid, caps, groups;
 };
@@ -31,6 +33,8 @@ void creds_take_for_bytes(fuse_req_t req, struct creds *ret);
  */
 void creds_take_for_backing(fuse_req_t req, struct creds *ret);
 void creds_give_back(struct creds *c);
+/* What the daemon does on its own account, no quota stops. Nothing is to be given back. */
+void creds_own(const struct fs *fs);
 
 /* Whether /proc/PID/stat tells us the exit status of any process: proc_pid_stat(5). */
 bool creds_may_see_ends(void);

@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "fs/creds.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 
@@ -165,6 +166,7 @@ static void mark(struct fs *fs, struct file *f, bool aborted, uint64_t declared,
 	int r;
 
 	snprintf(m.reason, sizeof(m.reason), "%s", reason);
+	creds_own(fs);
 	r = marker_write(file_fd(f), &m);
 	if (r == 0) {
 		f->marked = true;
@@ -185,12 +187,13 @@ static void mark(struct fs *fs, struct file *f, bool aborted, uint64_t declared,
 }
 
 /* Setup lock held. */
-static void unmark(struct file *f)
+static void unmark(const struct fs *fs, struct file *f)
 {
 	int r;
 
 	if (!f->marked)
 		return;
+	creds_own(fs);
 	r = marker_remove(file_fd(f));
 	if (r < 0) /* a full quota, for one: what its readers learn is true all the same */
 		log_warn("the marker of a file that is complete cannot be removed (%s): after a "
@@ -362,7 +365,7 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 	if (reason)
 		mark(fs, f, true, declared, reason);
 	else
-		unmark(f);
+		unmark(fs, f);
 	/* It has a name to be found by, and no marker to say more. */
 	keep = reason && !f->marked && fstat(file_fd(f), &st) == 0 && st.st_nlink;
 
@@ -397,7 +400,7 @@ void end_complete_closed(struct fs *fs, struct file *f, uint64_t writers)
 		reason = "its bytes could not be brought to the disk";
 	over = is_closed(fs, f, writers);
 	if (over && !reason && !(reason = what_is_missing(fs, f, text))) {
-		unmark(f);
+		unmark(fs, f);
 		(void)bring_to_disk(fs, f); /* what is lost was said; a writer who comes marks it */
 		over = is_closed(fs, f, writers);
 	}
