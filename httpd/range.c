@@ -98,10 +98,12 @@ enum range_answer range_of_complete(
 {
 	struct range_parts parts = {0};
 	uint64_t total = 0;
+	bool nothing = false; /* the last bytes of none: satisfied, but not to be told in a 206 */
 
 	for (size_t i = 0; i < set->count; i++) {
 		struct range *part = &parts.part[parts.count];
 
+		nothing |= !size && set->spec[i].form == RANGE_SUFFIX && set->spec[i].last;
 		if (!resolve(&set->spec[i], size, part))
 			continue;
 		total += part->last - part->first + 1;
@@ -109,7 +111,7 @@ enum range_answer range_of_complete(
 			return RANGE_WHOLE;
 	}
 	if (!parts.count)
-		return RANGE_UNSATISFIABLE;
+		return nothing ? RANGE_WHOLE : RANGE_UNSATISFIABLE;
 	*ret = parts;
 	return RANGE_PARTS;
 }

@@ -140,6 +140,15 @@ def test_unsatisfiable_range(web, value):
     assert (response.status, response.headers["content-range"]) == (416, "bytes */12")
 
 
+@pytest.mark.parametrize("value, status", [("bytes=-5", 200), ("bytes=-0", 416), ("bytes=0-", 416),
+                                           ("bytes=0-0,-1", 200)])
+def test_range_of_an_empty_file(web, value, status):
+    """RFC 9110 section 14.1.2: its last bytes are there, all none of them."""
+    response = web.request("/empty", Range=value)
+    assert (response.status, response.headers.get("content-range")) == (
+        status, "bytes */0" if status == 416 else None)
+
+
 @pytest.mark.parametrize("value", ["bytes=2-1", "bytes=x", "lines=1-2", "bytes=1-2;", "bytes=0-,0-",
                                    "bytes=" + ",".join("0-0" for _ in range(1000))])
 def test_range_to_be_ignored(web, value):

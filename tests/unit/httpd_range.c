@@ -71,7 +71,7 @@ static void test_complete(void)
 		{"bytes=-30", 10, RANGE_PARTS, 1, {0, 9}, {0, 9}},
 		{"bytes=-0", 10, RANGE_UNSATISFIABLE, 0, {0}, {0}},
 		{"bytes=0-", 0, RANGE_UNSATISFIABLE, 0, {0}, {0}},
-		{"bytes=-1", 0, RANGE_UNSATISFIABLE, 0, {0}, {0}},
+		{"bytes=-1", 0, RANGE_WHOLE, 0, {0}, {0}},
 		{"bytes=0-1,4-5", 10, RANGE_PARTS, 2, {0, 1}, {4, 5}},
 		{"bytes=0-1,50-60,-1", 10, RANGE_PARTS, 2, {0, 1}, {9, 9}},
 		{"bytes=50-60,-0", 10, RANGE_UNSATISFIABLE, 0, {0}, {0}},
