@@ -13,6 +13,7 @@
 #include "fs/end.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/open.h"
 #include "fs/reply.h"
 #include "fs/status.h"
 
@@ -66,8 +67,9 @@ void attr_get(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		reply_attr(req, &stx);
 }
 
-/* Truncation always goes through struct file, so that no reader misses it. */
-static int set_size(fuse_req_t req, struct inode *i, off_t size)
+/* Truncation always goes through struct file, so that no reader misses it. by_name: no descriptor
+ * shows that it was opened for that. */
+static int set_size(fuse_req_t req, struct inode *i, off_t size, bool by_name)
 {
 	struct fs *fs = fs_of(req);
 	struct creds creds;
@@ -79,6 +81,8 @@ static int set_size(fuse_req_t req, struct inode *i, off_t size)
 	pthread_mutex_lock(&f->setup);
 	r = file_open_descriptors(fs, f, false, true, -1);
 	pthread_mutex_unlock(&f->setup);
+	if (r == 0 && by_name)
+		r = open_check_flags(f, O_WRONLY | O_TRUNC);
 	if (r == 0) {
 		creds_take_for_data(req, &creds);
 		r = file_truncate(fs, f, (uint64_t)size);
@@ -88,6 +92,10 @@ static int set_size(fuse_req_t req, struct inode *i, off_t size)
 	file_put(fs, f);
 	return r;
 }
+
+#define SOMETHING                                                                                  \
+	(FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_MODE |         \
+		FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME)
 
 static int set_times(int fd, const struct stat *st, int to_set)
 {
@@ -104,13 +112,14 @@ static int set_times(int fd, const struct stat *st, int to_set)
 	return utimensat(fd, "", ts, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
 }
 
-/* fd: any descriptor of the inode, O_PATH too. */
+/* fd: any descriptor of the inode, O_PATH too. A chown(2) that changes no id is told as nothing at
+ * all, and clears set-id bits. */
 static int set_others(int fd, const struct stat *st, int to_set)
 {
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
+	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID) || !(to_set & SOMETHING)) {
 		uid_t uid = to_set & FUSE_SET_ATTR_UID ? st->st_uid : (uid_t)-1;
 		gid_t gid = to_set & FUSE_SET_ATTR_GID ? st->st_gid : (gid_t)-1;
 
@@ -129,8 +138,7 @@ void attr_set(
 {
 	struct fs *fs = fs_of(req);
 	struct inode *i = fs_inode(fs, ino);
-	const int others = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_MODE |
-			   FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME;
+	const bool others = (to_set & SOMETHING) != FUSE_SET_ATTR_SIZE;
 	autoclose int own = -1;
 	struct statx stx;
 	int fd, r = 0;
@@ -140,13 +148,13 @@ void attr_set(
 		return;
 	}
 	fd = fd_of(fi);
-	if (fd < 0 && (to_set & others)) {
+	if (fd < 0 && others) {
 		r = inode_open(&fs->inodes, i, O_PATH | O_NOFOLLOW, &own);
 		fd = own;
 	}
 	if (r == 0 && (to_set & FUSE_SET_ATTR_SIZE))
-		r = set_size(req, i, st->st_size);
-	if (r == 0 && (to_set & others))
+		r = set_size(req, i, st->st_size, !fi);
+	if (r == 0 && others)
 		r = set_others(fd, st, to_set);
 	if (r == 0)
 		r = stat_now(fs, i, fd, &stx);

@@ -174,8 +174,8 @@ static void mark(struct fs *fs, struct file *f, bool aborted, uint64_t declared,
 	}
 	if (r == -EOPNOTSUPP)
 		f->marked = false; /* nor did it before */
-	if (r == -EACCES)
-		return; /* a file that its owner may not write, and an owner who is not root */
+	if (r == -EACCES || r == -EPERM)
+		return; /* its owner may not write it and is not root; or chattr(1) +a */
 	pthread_mutex_lock(&fs->files_lock);
 	first = !fs->unmarked_said;
 	fs->unmarked_said = true;

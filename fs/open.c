@@ -268,9 +268,7 @@ static int wait_to_open(fuse_req_t req, struct file *f, const struct fuse_file_i
 	return 0;
 }
 
-/* What the kernel asks of the store's inode when it is opened there: the mount's has no such flags,
- * and descriptors are shared by all who write (chattr(1) +a and +i). */
-static int check_flags(const struct file *f, int flags)
+int open_check_flags(const struct file *f, int flags)
 {
 	struct statx stx;
 	int r;
@@ -301,7 +299,7 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi,
 	r = file_open_descriptors(fs, f, (fi->flags & O_ACCMODE) != O_WRONLY,
 		is_writer(fi) || (fi->flags & O_TRUNC), -1);
 	if (r == 0)
-		r = check_flags(f, fi->flags);
+		r = open_check_flags(f, fi->flags);
 	if (r == 0) {
 		file_decide_path(fs, f, req);
 		end_recall_open(fs, f);

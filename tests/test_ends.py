@@ -398,7 +398,7 @@ def flagged(mount):
     """chattr(FLAG, name): until the end of the test. Such files take no marker either."""
     if os.geteuid() != 0:
         pytest.skip("chattr: needs root")
-    mount.allow_log("marker")
+    mount.allow_log("the marker of a file that is complete cannot be removed")
     done = []
 
     def change(flag, name):
@@ -425,6 +425,7 @@ def test_a_file_that_must_not_be_written_is_not(mount, flagged, shared, flag, al
         writer.close()
     else:
         assert mount.agent().errno(os.open, mount.path("f"), os.O_WRONLY | os.O_APPEND) == errno.EPERM
+    assert mount.agent().errno(os.truncate, mount.path("f"), 3) == errno.EPERM
     if other:
         other.close()
     assert mount.stored_bytes("f") == (b"history, more" if allowed else b"history")

@@ -119,7 +119,7 @@ def ownership(d):
     os.mkdir(f"{d}/d")
     os.symlink("f", f"{d}/l")
     me, mine = os.geteuid(), os.getegid()
-    for uid, gid in ((me, mine), (-1, mine), (-1, GROUP), (OTHER, -1), (-1, 7), (0, 0), (me, -1),
+    for uid, gid in ((-1, -1), (me, mine), (-1, mine), (-1, GROUP), (OTHER, -1), (-1, 7), (0, 0), (me, -1),
                      (OTHER, OTHER)):
         for name in ("f", "d", "l"):
             outcome(os.chmod, f"{d}/f", 0o6755)
