@@ -256,9 +256,9 @@ static void set_looking(struct watch *w, bool looking)
 }
 
 /*
- * splice(2) and sendfile(2) into a passthrough handle raise no event in the store (fs/backing-file.c
- * tells nobody): files that are waited for are looked at now and then as well. Returns milliseconds
- * to the next time, -1 for none.
+ * splice(2) and sendfile(2) into a passthrough handle raise no event in the store
+ * (fs/backing-file.c tells nobody): files that are waited for are looked at now and then as well.
+ * Returns milliseconds to the next time, -1 for none.
  */
 static int look_at_armed(struct fs *fs)
 {
