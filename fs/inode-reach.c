@@ -269,6 +269,16 @@ static int open_by_name(struct inode_table *t, struct inode *i, const struct pla
 	return inode_is(i, &stx) ? steal_fd(&fd) : -ESTALE;
 }
 
+/* Somebody has a lease on it, fcntl(2), and is told; the open waits until he lets go. */
+static int open_patiently(struct inode_table *t, struct inode *i, const struct place *p, int flags)
+{
+	autoclose int fd = -1;
+	struct statx stx;
+	int r = open_checked(t, i, p->fd, p->name, &fd, &stx);
+
+	return r < 0 ? r : reopen(t, fd, flags);
+}
+
 int inode_open(struct inode_table *t, struct inode *i, int flags, int *ret_fd)
 {
 	for (;;) {
@@ -290,6 +300,8 @@ int inode_open(struct inode_table *t, struct inode *i, int flags, int *ret_fd)
 			fd = -EINVAL; /* by name they would hit a stranger */
 		} else {
 			fd = open_by_name(t, i, &p, flags);
+			if (fd == -EAGAIN)
+				fd = open_patiently(t, i, &p, flags);
 		}
 		place_leave(t, i, &p);
 		if (fd >= 0) {

@@ -644,3 +644,32 @@ def test_owners_change_while_open(mount):
     owner.pwrite(b"H", 0)
     assert owner.pread(10, 0) == b"Hello"
     assert mount.agent(uid=USER).errno(os.open, mount.path("f"), os.O_RDONLY) == errno.EACCES
+
+
+def lease(path):
+    """Take a write lease; the request to break it is seen through, then it is given up."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    fd = os.open(path, os.O_RDWR)
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    return fd
+
+
+def is_being_broken(fd):
+    return fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_WRLCK
+
+
+def end_lease(fd):
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY])
+def test_a_lease_in_the_store_is_waited_for(mount, flags):
+    """As in the store: the open waits until who has it lets go."""
+    mount.write_file("f", b"hello")
+    holder, opener = mount.agent(), mount.agent()
+    fd = holder.call(lease, mount.stored("f"))
+    pending = opener.begin(os.open, mount.path("f"), flags)
+    procs.wait_until(lambda: holder.call(is_being_broken, fd), "the lease to be broken")
+    pending.wait_blocked("open", "openat")
+    holder.call(end_lease, fd)
+    assert pending.result() >= 0
