@@ -457,7 +457,12 @@ static bool was_judged(const struct fs *fs, const struct handle *h)
 
 void end_all_closed(struct fs *fs)
 {
-	list_for_each (it, &fs->files) {
+	/* Each with a reference, and then none goes, though some are being completed. */
+	pthread_mutex_lock(&fs->files_lock);
+	list_for_each (it, &fs->files)
+		(void)file_ref_locked(list_entry(it, struct file, on_all));
+	pthread_mutex_unlock(&fs->files_lock);
+	list_for_each_safe (it, &fs->files) {
 		struct file *f = list_entry(it, struct file, on_all);
 
 		pthread_mutex_lock(&f->setup);
@@ -468,6 +473,7 @@ void end_all_closed(struct fs *fs)
 				(void)end_writer_goes(fs, h); /* nobody waits any more */
 		}
 		pthread_mutex_unlock(&f->setup);
+		file_put(fs, f);
 	}
 }
 

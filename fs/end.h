@@ -55,7 +55,8 @@ void end_judge(struct fs *fs, struct handle *h, pid_t pid);
  * Setup lock held. Tells whether the file ended: the caller wakes its readers, without the lock.
  */
 bool end_writer_goes(struct fs *fs, struct handle *h);
-/* No file is open any more: ends those whose RELEASE did not come. After all threads have ended. */
+/* No file is open any more: ends those whose RELEASE did not come. No thread but those of
+ * completer.h is left. */
 void end_all_closed(struct fs *fs);
 /*
  * Completes f, whose writers had all gone when so many had come, unless another came since. May

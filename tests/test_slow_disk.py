@@ -20,12 +20,13 @@ syncing = pytest.mark.parametrize("options", ["sync=complete", "sync=complete,li
 
 
 class Disk:
-    """mount's fsyncs, of files that have their marker ("data") or have none ("marker")."""
+    """mount's fsyncs, of files that have their marker ("data") or have none ("marker"), and removals
+    of markers ("removal")."""
 
     def __init__(self, folder):
         self.folder = folder
         self.mount = None
-        for which in ("data", "marker"):
+        for which in ("data", "marker", "removal"):
             self.set(which, "")
 
     def set(self, which, content):
@@ -199,6 +200,21 @@ def test_told_to_stop_while_the_disk_is_waited_for(start, disk, make_mount, mode
         assert held.errno() == errno.ENOTCONN
         procs.wait_until(lambda: not os.path.ismount(mount.mnt), "the mount to go")
         assert procs.alive(mount.pid)
+    assert mount.wait() == 0
+    mount.end_users()
+    after = make_mount(mode, store=mount.store)
+    assert after.xattr("f", "state") == "complete"
+
+
+def test_told_to_stop_while_a_marker_is_removed(start, disk, make_mount, mode):
+    """The daemon, which looks through the open files at its end, meets one that is about to go."""
+    mount = start("linger=0.01")
+    with disk.stalled("removal"):
+        mount.writer("f").close()
+        disk.wait_waiting()
+        os.kill(mount.pid, signal.SIGTERM)
+        procs.wait_until(lambda: not os.path.ismount(mount.mnt), "the mount to go")
+        procs.wait_until(lambda: procs.blocked_in(mount.pid, "futex"), "the main thread to wait")
     assert mount.wait() == 0
     mount.end_users()
     after = make_mount(mode, store=mount.store)

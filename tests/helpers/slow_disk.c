@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
-// To be preloaded: fsync(2) and fdatasync(2) as they are on a disk that takes its time, or fails.
+// To be preloaded: fsync(2) and fdatasync(2) as they are on a disk that takes its time, or fails,
+// and fremovexattr(2) likewise.
 //
-// In the folder SLOW_DISK, the file "marker" stands for files without rwwfs's marker, "data" for
-// those that have it. A call waits until nobody has that file locked, and fails with EIO when it is
-// not empty.
+// In the folder SLOW_DISK, the file "marker" stands for fsyncs of files without rwwfs's marker,
+// "data" for those that have it, "removal" for fremovexattr(2). A call waits until nobody has that
+// file locked, and fails with EIO when it is not empty.
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -14,11 +16,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-static int wait_for_disk(int fd, long call)
+static int wait_for_disk(const char *which)
 {
 	char path[4096];
-	snprintf(path, sizeof path, "%s/%s", getenv("SLOW_DISK"),
-		fgetxattr(fd, "user.rww.marker", NULL, 0) < 0 ? "marker" : "data");
+	snprintf(path, sizeof path, "%s/%s", getenv("SLOW_DISK"), which);
 	int gate = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
 	if (gate < 0 || flock(gate, LOCK_SH) < 0 || fstat(gate, &st) < 0)
@@ -28,15 +29,26 @@ static int wait_for_disk(int fd, long call)
 		errno = EIO;
 		return -1;
 	}
-	return (int)syscall(call, fd);
+	return 0;
+}
+
+static int sync_slowly(int fd, long call)
+{
+	bool marked = fgetxattr(fd, "user.rww.marker", NULL, 0) >= 0;
+	return wait_for_disk(marked ? "data" : "marker") < 0 ? -1 : (int)syscall(call, fd);
 }
 
 int fsync(int fd)
 {
-	return wait_for_disk(fd, SYS_fsync);
+	return sync_slowly(fd, SYS_fsync);
 }
 
 int fdatasync(int fd)
 {
-	return wait_for_disk(fd, SYS_fdatasync);
+	return sync_slowly(fd, SYS_fdatasync);
+}
+
+int fremovexattr(int fd, const char *name)
+{
+	return wait_for_disk("removal") < 0 ? -1 : (int)syscall(SYS_fremovexattr, fd, name);
 }
