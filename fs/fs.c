@@ -23,7 +23,7 @@
 #include "fs/passthrough.h"
 #include "fs/status.h"
 
-#define THREADS_LEAST 16
+#define THREADS_USUAL 16
 #define THREADS_MOST  128
 #define MANY          256        /* descriptors: fewer are not for pipes */
 #define WRITE_MAX     (1u << 20) /* bytes of the largest write request */
@@ -285,8 +285,8 @@ static bool unmount(struct fs *fs)
 /*
  * As many descriptors as we may have, and as many threads as they suffice for: those that wait for
  * a disk leave others for who does not. Part of the descriptors is for directories. The last are
- * for /proc, any thread may ask there how a writer ended; and for libfuse's pipes, one for each
- * thread that splices, which it keeps.
+ * for /proc, any thread may ask there how a writer ended, so who has few descriptors gets few
+ * threads; and for libfuse's pipes, one for each thread that splices, which it keeps.
  */
 static size_t raise_descriptor_limit(struct fs *fs, int *ret_for_files)
 {
@@ -295,15 +295,15 @@ static size_t raise_descriptor_limit(struct fs *fs, int *ret_for_files)
 	size_t room;
 
 	*ret_for_files = 0;
-	fs->threads = THREADS_LEAST;
+	fs->threads = THREADS_USUAL;
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return 16;
 	fs->splices = limit.rlim_max >= MANY;
-	threads = limit.rlim_max / 32;
-	if (threads > THREADS_LEAST)
+	threads = limit.rlim_max / (limit.rlim_max < 4 * THREADS_USUAL ? 4 : 32);
+	if (threads > THREADS_USUAL || limit.rlim_max < 4 * THREADS_USUAL)
 		fs->threads = threads < THREADS_MOST ? (unsigned)threads : THREADS_MOST;
 	ours = fs->splices ? 3 * fs->threads : fs->threads;
-	if (limit.rlim_max > 2 * ours && limit.rlim_max < INT_MAX)
+	if (limit.rlim_max > ours && limit.rlim_max < INT_MAX)
 		*ret_for_files = (int)(limit.rlim_max - ours);
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
@@ -324,7 +324,7 @@ static int serve(struct fs *fs)
 		return -ENOMEM;
 	fuse_loop_cfg_set_clone_fd(config, 0);
 	fuse_loop_cfg_set_max_threads(config, fs->threads);
-	fuse_loop_cfg_set_idle_threads(config, THREADS_LEAST);
+	fuse_loop_cfg_set_idle_threads(config, THREADS_USUAL);
 	r = fuse_session_loop_mt(fs->session, config);
 	fuse_loop_cfg_destroy(config);
 	return r;

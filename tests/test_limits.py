@@ -152,9 +152,10 @@ def test_out_of_descriptors(mode, make_mount):
 
 
 @pytest.mark.sanitize
-def test_a_killed_writer_is_told_without_descriptors_left(mode, make_mount):
+@pytest.mark.parametrize("few", [20, 32, 64])
+def test_a_killed_writer_is_told_without_descriptors_left(mode, make_mount, few):
     """/proc tells how it ended, and needs one."""
-    mount = make_mount(mode, wrapper=FEW)
+    mount = make_mount(mode, wrapper=("prlimit", f"--nofile={few}:{few}"))
     mount.allow_log(r"descriptor|open files|files open")
     victim = mount.agent()
     mount.writer("f", agent=victim).write(b"half")
