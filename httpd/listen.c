@@ -12,6 +12,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/parse.h"
 
 #define BACKLOG 4096
 
@@ -42,6 +43,15 @@ static int split(const char *text, char *host, size_t size, const char **port)
 	host[len] = '\0';
 	*port = colon + 1;
 	return 0;
+}
+
+/* Of too large a number getaddrinfo(3) takes the low 16 bits. */
+static bool port_is_too_large(const char *port)
+{
+	uint64_t n;
+	int r = parse_u64(port, &n);
+
+	return r == -ERANGE || (r == 0 && n > UINT16_MAX);
 }
 
 static bool is_loopback(const union address *a)
@@ -88,15 +98,14 @@ int listen_on(const char *address, struct listener *ret)
 	const char *port;
 	int r;
 
-	if (split(address, host, sizeof(host), &port) < 0) {
-		log_error("cannot listen on '%s': expected ADDRESS:PORT, as in 127.0.0.1:8080 or "
-			  "[::]:80",
-			address);
-		return -EINVAL;
-	}
-	r = getaddrinfo(*host ? host : NULL, port, &hints, &ai);
+	if (split(address, host, sizeof(host), &port) < 0 || port_is_too_large(port))
+		r = EAI_SERVICE;
+	else
+		r = getaddrinfo(*host ? host : NULL, port, &hints, &ai);
 	if (r) {
-		log_error("cannot listen on '%s': %s", address, gai_strerror(r));
+		log_error("cannot listen on '%s': %s", address,
+			r == EAI_SERVICE ? "expected ADDRESS:PORT, as in 127.0.0.1:8080 or [::]:80"
+					 : gai_strerror(r));
 		return -EINVAL;
 	}
 	ret->fd = bind_one(ai);

@@ -341,6 +341,8 @@ def test_metrics_and_health(serve, site):
     (["/nonexistent"], "cannot serve /nonexistent: No such file"),
     (["--listen=nonsense", "/"], "expected ADDRESS:PORT"),
     (["--listen=256.0.0.1:80", "/"], "cannot listen on '256.0.0.1:80'"),
+    (["--listen=127.0.0.1:65536", "/"], "expected ADDRESS:PORT"),
+    (["--listen=127.0.0.1:no-such-port", "/"], "expected ADDRESS:PORT"),
     (["--user=nobody-of-that-name", "--listen=127.0.0.1:0", "/"], "there is no such user"),
     (["--access-log=/nonexistent/log", "--listen=127.0.0.1:0", "/"], "cannot open the access log"),
 ])
