@@ -65,6 +65,10 @@ static int tokens_load(struct auth *a, const char *file)
 		if (*line && *line != '#')
 			r = token_add(a, line);
 	}
+	if (!r && ferror(f)) {
+		r = -errno;
+		log_error("cannot read the token file %s: %s", file, strerror(-r));
+	}
 	(void)fclose(f); /* only read from */
 	return r;
 }

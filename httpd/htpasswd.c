@@ -87,7 +87,10 @@ static int read_lines(struct htpasswd *h, FILE *f, const char *file)
 		if (r < 0)
 			return r;
 	}
-	return ferror(f) ? -EIO : 0;
+	if (!ferror(f))
+		return 0;
+	log_error("cannot read the password file %s: %s", file, strerror(errno));
+	return -EIO;
 }
 
 int htpasswd_load(const char *file, struct htpasswd **ret)

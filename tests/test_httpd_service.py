@@ -343,6 +343,8 @@ def test_metrics_and_health(serve, site):
     (["--listen=256.0.0.1:80", "/"], "cannot listen on '256.0.0.1:80'"),
     (["--listen=127.0.0.1:65536", "/"], "expected ADDRESS:PORT"),
     (["--listen=127.0.0.1:no-such-port", "/"], "expected ADDRESS:PORT"),
+    (["--htpasswd=/", "--listen=127.0.0.1:0", "/"], "cannot read the password file /: Is a directory"),
+    (["--tokens=/", "--listen=127.0.0.1:0", "/"], "cannot read the token file /: Is a directory"),
     (["--user=nobody-of-that-name", "--listen=127.0.0.1:0", "/"], "there is no such user"),
     (["--access-log=/nonexistent/log", "--listen=127.0.0.1:0", "/"], "cannot open the access log"),
 ])
