@@ -126,14 +126,13 @@ static void read_table(struct mime *mime, const char *file)
 	autofree char *line = NULL;
 	size_t size = 0;
 
-	if (!f) {
-		log_at(errno == ENOENT ? LOG_TRACE : LOG_WARN,
-			"cannot read the media types of %s: %s, ignoring", file, strerror(errno));
-		return;
-	}
-	while (getline(&line, &size, f) >= 0)
+	while (f && getline(&line, &size, f) >= 0)
 		mime_parse_line(line, add, mime);
-	(void)fclose(f); /* only read from */
+	if (!f || ferror(f))
+		log_at(!f && errno == ENOENT && !strcmp(file, MIME_TYPES) ? LOG_TRACE : LOG_WARN,
+			"cannot read the media types of %s: %s, ignoring", file, strerror(errno));
+	if (f)
+		(void)fclose(f); /* only read from */
 }
 
 struct mime *mime_new(const char *file)

@@ -9,6 +9,8 @@
 
 #include <stdbool.h>
 
+#define MIME_TYPES "/etc/mime.types" /* the default */
+
 struct mime;
 
 /* file may be missing: the built-in table is used, with a warning unless it is the default.

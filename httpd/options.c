@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "common/parse.h"
+#include "httpd/mime.h"
 
 enum kind { FLAG, TEXT, COUNT, SECONDS, LISTEN, LOG_FORMAT, HELP, VERSION };
 
@@ -30,7 +31,7 @@ static const struct definition table[] = {
 		"file served for a directory that has it"},
 	{"no-listing", 0, FLAG, AT(no_listing), NULL, NULL, "no directory pages"},
 	{"dotfiles", 0, FLAG, AT(dotfiles), NULL, NULL, "serve names that begin with a dot"},
-	{"mime-types", 0, TEXT, AT(mime_types), "FILE", "/etc/mime.types", "table of media types"},
+	{"mime-types", 0, TEXT, AT(mime_types), "FILE", MIME_TYPES, "table of media types"},
 	{"cors", 0, TEXT, AT(cors), "ORIGIN", NULL, "origin whose scripts may read, or *"},
 	{"upload", 0, FLAG, AT(upload), NULL, NULL, "accept PUT, DELETE and MKCOL"},
 	{"upload-limit", 0, COUNT, AT(upload_limit), "BYTES", "0", "largest upload, 0 for any"},

@@ -354,6 +354,14 @@ def test_what_cannot_work_is_refused_at_start(arguments, expected):
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("table", ["/nonexistent", "/"])
+def test_media_types_that_cannot_be_read_are_told(serve, site, table):
+    web = serve(site, f"--mime-types={table}")
+    message = f"cannot read the media types of {table}: "
+    web.allow_log(message)
+    assert web.get("/a.txt") and message in web.log()
+
+
 def test_a_sandbox_without_openat2_is_refused(site):
     """As RestrictSUIDSGID=, which DynamicUser= implies, of systemd.exec(5)."""
     done = subprocess.run([sys.executable, refuse.__file__, "437", str(errno.ENOSYS), server.BINARY,
