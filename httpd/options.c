@@ -186,6 +186,13 @@ static const struct definition *find(int c)
 	return NULL;
 }
 
+static bool has_control(const char *text)
+{
+	while (*text && (unsigned char)*text >= ' ' && *text != 0x7f)
+		text++;
+	return *text;
+}
+
 static bool check(const struct options *o)
 {
 	if (!o->cert != !o->key)
@@ -197,8 +204,12 @@ static bool check(const struct options *o)
 	else if (!o->max_connections || o->max_connections > 1000000)
 		log_error("option '--max-connections=%llu': expected 1 to 1000000",
 			(unsigned long long)o->max_connections);
-	else if (strchr(o->realm, '"') || strchr(o->realm, '\\'))
-		log_error("option '--realm=%s': expected text without quotes", o->realm);
+	else if (strpbrk(o->realm, "\"\\") || has_control(o->realm))
+		log_error("option '--realm=%s': expected text without quotes or line breaks",
+			o->realm);
+	else if (o->cors && has_control(o->cors))
+		log_error("option '--cors=%s': expected an origin, as in https://example.org, or *",
+			o->cors);
 	else if (strchr(o->index, '/'))
 		log_error("option '--index=%s': expected a name without a slash", o->index);
 	else
