@@ -14,4 +14,10 @@ static inline uint64_t clock_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000 + 1;
 }
 
+/* 0 as a limit is none. */
+static inline uint64_t clock_deadline(uint64_t limit_ms)
+{
+	return limit_ms ? clock_ms() + limit_ms : 0;
+}
+
 #endif

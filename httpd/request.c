@@ -287,7 +287,7 @@ void *request_begin(void *cls, const char *uri, struct MHD_Connection *connectio
 	waiter_init(&rq->waiter, rq->client ? &rq->client->peer : NULL, connection);
 	if (rq->client)
 		client_expect_header(&s->clients, rq->client,
-			rq->started_ms + s->options->header_timeout_ms, false);
+			clock_deadline(s->options->header_timeout_ms), false);
 	return rq;
 }
 
@@ -450,10 +450,13 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 {
 	struct request *rq = *con;
 	struct server *s;
+	uint64_t header, idle;
 
 	if (!rq)
 		return;
 	s = rq->server;
+	header = s->options->header_timeout_ms;
+	idle = s->options->idle_timeout_ms;
 	*con = NULL;
 	waiter_done(&rq->waiter); /* before its live may go */
 	put_end(rq);
@@ -473,10 +476,9 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	if (rq->by_kernel)
 		client_set_body(&s->clients, rq->client, NULL, 0);
 	resource_close(&rq->resource);
-	if (rq->client)
+	if (rq->client) /* without a limit for the header the library has that for idle ones */
 		client_expect_header(&s->clients, rq->client,
-			clock_ms() + s->options->idle_timeout_ms + s->options->header_timeout_ms,
-			true);
+			clock_deadline(idle && header ? idle + header : 0), true);
 	free(rq->target);
 	free(rq->name);
 	free(rq->user);

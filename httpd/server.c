@@ -197,7 +197,7 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
 				     ->connect_fd;
 
 		*context = client_new(&s->clients, s->follow, w, socket,
-			clock_ms() + s->options->header_timeout_ms);
+			clock_deadline(s->options->header_timeout_ms));
 	} else if (*context) {
 		client_free(&s->clients, *context);
 		*context = NULL;

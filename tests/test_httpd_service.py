@@ -216,6 +216,24 @@ def test_header_timeout_cannot_be_stretched_by_trickling(serve, site):
     assert 0.9 < time.monotonic() - start < procs.seconds(5)
 
 
+def test_no_header_timeout(serve, site):
+    """The other limit still holds, for those who send nothing."""
+    web = serve(site, "--header-timeout=0", "--idle-timeout=1")
+    web.get("/a.txt")
+    slow, silent = web.connect(), web.connect()
+    slow.send(b"GET /a.txt HTTP/1.0\r\nX: ")
+    silent.socket.settimeout(0.05)
+    while True:
+        slow.send(b"y")
+        try:
+            assert silent.socket.recv(1) == b""
+            break
+        except TimeoutError:
+            pass
+    slow.send(b"\r\n\r\n")
+    assert slow.some().startswith(b"HTTP/1.1 200")
+
+
 def test_idle_timeout(serve, site):
     web = serve(site, "--idle-timeout=1", "--header-timeout=1")
     client = web.connect()
