@@ -114,17 +114,23 @@ static int set_times(int fd, const struct stat *st, int to_set)
 
 /* fd: any descriptor of the inode, O_PATH too. A chown(2) that changes no id is told as nothing at
  * all, and clears set-id bits. */
-static int set_others(int fd, const struct stat *st, int to_set)
+static int set_others(fuse_req_t req, int fd, const struct stat *st, int to_set)
 {
 	char path[32];
+	struct creds creds;
+	int r;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID) || !(to_set & SOMETHING)) {
 		uid_t uid = to_set & FUSE_SET_ATTR_UID ? st->st_uid : (uid_t)-1;
 		gid_t gid = to_set & FUSE_SET_ATTR_GID ? st->st_gid : (gid_t)-1;
 
-		if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
-			return -errno;
+		creds_take_if_tight(req, &creds); /* another quota */
+		r = fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno
+											: 0;
+		creds_give_back(&creds);
+		if (r < 0)
+			return r;
 	}
 	if ((to_set & FUSE_SET_ATTR_MODE) && chmod(path, st->st_mode & 07777) < 0)
 		return -errno;
@@ -155,7 +161,7 @@ void attr_set(
 	if (r == 0 && (to_set & FUSE_SET_ATTR_SIZE))
 		r = set_size(req, i, st->st_size, !fi);
 	if (r == 0 && others)
-		r = set_others(fd, st, to_set);
+		r = set_others(req, fd, st, to_set);
 	if (r == 0)
 		r = stat_now(fs, i, fd, &stx);
 	if (r < 0)

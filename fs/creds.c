@@ -151,6 +151,13 @@ static bool is_roomy(struct fs *fs)
 	return true;
 }
 
+void creds_take_if_tight(fuse_req_t req, struct creds *ret)
+{
+	*ret = (struct creds){0};
+	if (fs_of(req)->privileged && !is_roomy(fs_of(req)))
+		creds_take(req, ret);
+}
+
 void creds_take_for_bytes(fuse_req_t req, struct creds *ret)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);

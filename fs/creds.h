@@ -19,6 +19,8 @@ struct creds { /* what is to be given back */
 
 /* For making files: not past quotas, nor from what is reserved for root. */
 void creds_take(fuse_req_t req, struct creds *ret);
+/* For what may want a block and belongs to nobody new: names, attributes, other owners. */
+void creds_take_if_tight(fuse_req_t req, struct creds *ret);
 /*
  * For changing data or ACLs: the store then clears set-id bits as it would for the caller, with his
  * supplementary groups, without CAP_FSETID, and within his quota. Nothing changes for root.

@@ -159,6 +159,7 @@ void names_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent_ino, const cha
 	char path[32];
 	autoclose int fd = -1;
 	struct inode *i = fs_inode(fs, ino);
+	struct creds creds;
 	int dir_fd, r = status_owns(fs, i) ? -EPERM : 0;
 
 	if (r == 0)
@@ -170,8 +171,10 @@ void names_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent_ino, const cha
 		return;
 	}
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	if (linkat(AT_FDCWD, path, dir_fd, name, AT_SYMLINK_FOLLOW) < 0) {
-		r = -errno;
+	creds_take_if_tight(req, &creds);
+	r = linkat(AT_FDCWD, path, dir_fd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+	creds_give_back(&creds);
+	if (r < 0) {
 		inode_release_dir(&fs->inodes, parent);
 		reply_error(req, r);
 		return;
@@ -229,15 +232,18 @@ struct name_place {
 	struct inode_grip grip;
 };
 
-/* renameat2(2); what it leaves behind (RENAME_WHITEOUT) is a new file, the caller's. */
+/* renameat2(2); the new name may want a block, and what it leaves behind (RENAME_WHITEOUT) is a new
+ * file, the caller's. */
 static int rename_as_caller(
 	fuse_req_t req, const struct name_place *from, const struct name_place *to, unsigned flags)
 {
-	struct creds creds = {0};
+	struct creds creds;
 	int r;
 
 	if (flags & RENAME_WHITEOUT)
 		creds_take(req, &creds);
+	else
+		creds_take_if_tight(req, &creds);
 	r = renameat2(from->dir_fd, from->name, to->dir_fd, to->name, flags) < 0 ? -errno : 0;
 	creds_give_back(&creds);
 	return r;

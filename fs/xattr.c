@@ -139,7 +139,7 @@ void xattr_set(
 	fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
 	bool acl = !strcmp(name, "system.posix_acl_access");
-	struct creds creds = {0};
+	struct creds creds;
 	autoclose int fd = -1;
 	char path[32];
 	int r;
@@ -152,6 +152,8 @@ void xattr_set(
 	if (r == 0) {
 		if (acl) /* it may clear the set-group-id bit */
 			creds_take_for_data(req, &creds);
+		else
+			creds_take_if_tight(req, &creds);
 		if (setxattr(path, name, value, size, flags) < 0)
 			r = -errno;
 		creds_give_back(&creds);

@@ -324,17 +324,36 @@ def fill(folder, size):
     return 0
 
 
+def link_until_it_fails(path, folder):
+    """Long names, which want a block of their own sooner or later."""
+    try:
+        for i in range(1000):
+            os.link(path, os.path.join(folder, f"{i:0200}"))
+    except OSError as e:
+        return e.errno
+    return 0
+
+
 @pytest.mark.modes("on", "off")
 def test_what_is_reserved_for_root(mode, image, make_mount):
-    """Neither data nor names of others get at it."""
+    """Neither data nor names nor attributes of others get at it."""
     store = image("ext4", 16 << 20, mkfs=("-q", "-m", "40"))
     os.chmod(store.path, 0o777)
     mount = make_mount(mode, store=store.path)
     user, root = mount.agent(uid=NOBODY), mount.agent()
+    user.call(os.mkdir, mount.path("links"))
+    user.call(write_file, mount.path("mine"), b"")
+    attribute = mount.path("mine"), "user.x", b"x" * 900
     assert user.call(fill, mount.mnt, 300_000) == errno.ENOSPC
     assert user.call(fill, mount.mnt, 1) == errno.ENOSPC
     assert user.errno(os.mkdir, mount.path("d")) == errno.ENOSPC
     assert user.errno(os.symlink, "x" * 1000, mount.path("s")) == errno.ENOSPC
+    assert user.errno(os.setxattr, *attribute) == errno.ENOSPC
+    links = mount.path("links")
+    assert user.call(link_until_it_fails, mount.path("mine"), links) == errno.ENOSPC
+    assert user.errno(os.rename, mount.path("mine"), os.path.join(links, "x" * 200)) == errno.ENOSPC
+    root.call(os.setxattr, *attribute)
+    root.call(os.link, mount.path("mine"), os.path.join(links, "x" * 200))
     root.call(os.mkdir, mount.path("d"))
     root.call(os.symlink, "x" * 1000, mount.path("s"))
     root.call(write_file, mount.path("f"), pattern(300_000))
