@@ -52,6 +52,7 @@ static int complain(const char *path, int e, const char *eperm)
 {
 	const char *why = e == ENOTCONN ? "the daemon of this mount is gone"
 			  : e == EPERM  ? eperm
+			  : e == ERANGE ? "the size is less than what is written"
 					: strerror(e);
 
 	log_error("%s: %s", path, why);
@@ -187,12 +188,12 @@ static int do_declare(const struct arguments *a)
 	return set(a->rest[0], "user.rww.size", text, "it is not growing");
 }
 
-static int do_each(const struct arguments *a, const char *state)
+static int do_each(const struct arguments *a, const char *name, const char *state)
 {
 	int worst = EXIT_SUCCESS;
 
 	if (a->n < 1)
-		return bad_usage("%s", "expected FILE...");
+		return bad_usage("%s: expected FILE...", name);
 	for (int i = 0; i < a->n; i++) {
 		int r = set(a->rest[i], "user.rww.state", state, strerror(EPERM));
 
@@ -210,12 +211,12 @@ static int do_abort(const struct arguments *a)
 	if (a->reason && strlen(a->reason) > 180)
 		return bad_usage(
 			"abort: reason \"%.20s...\": expected at most 180 bytes", a->reason);
-	return do_each(a, state);
+	return do_each(a, "abort", state);
 }
 
 static int do_complete(const struct arguments *a)
 {
-	return do_each(a, "complete");
+	return do_each(a, "complete", "complete");
 }
 
 /* --- wait ----------------------------------------------------------------------------------- */
@@ -306,34 +307,78 @@ static const struct command {
 	{"wait", do_wait, {OPT_TIMEOUT}},
 };
 
+static const char *name_of(int option)
+{
+	const struct option *o = long_options;
+
+	while (o->val != option)
+		o++;
+	return o->name;
+}
+
+static int bad_value(int option, const char *value, const char *expected)
+{
+	log_error("option --%s=%s: expected %s", name_of(option), value, expected);
+	return EXIT_USAGE;
+}
+
+static int set_count(const char *value, uint64_t *ret)
+{
+	if (parse_u64(value, ret) == 0 && *ret)
+		return EXIT_SUCCESS;
+	return bad_value(OPT_COUNT, value, "a number, 1 at least");
+}
+
+static int set_interval(const char *value, uint64_t *ret_ms)
+{
+	if (parse_seconds_ms(value, ret_ms) == 0 && *ret_ms >= 10 && *ret_ms <= 3600 * 1000)
+		return EXIT_SUCCESS;
+	return bad_value(OPT_INTERVAL, value, "seconds, 0.01 to 3600");
+}
+
+static int set_timeout(const char *value, uint64_t *ret_ms)
+{
+	if (parse_seconds_ms(value, ret_ms) == 0)
+		return EXIT_SUCCESS;
+	return bad_value(OPT_TIMEOUT, value, "seconds, such as 30 or 0.5, up to 2147483647");
+}
+
+static int set_option(int option, const char *value, struct arguments *ret)
+{
+	switch (option) {
+	case OPT_COUNT:
+		return set_count(value, &ret->count);
+	case OPT_INTERVAL:
+		return set_interval(value, &ret->interval_ms);
+	case OPT_TIMEOUT:
+		return set_timeout(value, &ret->timeout_ms);
+	case OPT_REASON:
+		ret->reason = value;
+		return EXIT_SUCCESS;
+	default:
+		ret->json = true;
+		return EXIT_SUCCESS;
+	}
+}
+
 /* EXIT_SUCCESS, or EXIT_USAGE after a message. */
 static int parse(const struct command *c, int argc, char **argv, struct arguments *ret)
 {
-	int o, r = 0;
+	int o, r;
 
 	opterr = 0;
 	while ((o = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
 		if (o == ':')
 			return bad_usage("option \"%s\": expected a value", argv[optind - 1]);
-		if (o == '?' || (o != c->options[0] && o != c->options[1]))
-			return bad_usage("unknown option \"%s\": see rwwctl --help",
-				argv[optind - (o != '?' && optarg ? 2 : 1)]);
-		if (o == OPT_JSON)
-			ret->json = true;
-		else if (o == OPT_REASON)
-			ret->reason = optarg;
-		else if (o == OPT_COUNT)
-			r = parse_u64(optarg, &ret->count);
-		else
-			r = parse_seconds_ms(
-				optarg, o == OPT_INTERVAL ? &ret->interval_ms : &ret->timeout_ms);
-		if (r < 0)
-			return bad_usage("value \"%s\": expected a number", optarg);
-		if (o == OPT_COUNT && !ret->count)
-			return bad_usage("count \"%s\": expected 1 or more", optarg);
+		if (o == '?')
+			return bad_usage(
+				"unknown option \"%s\": see rwwctl --help", argv[optind - 1]);
+		if (o != c->options[0] && o != c->options[1])
+			return bad_usage("unknown option \"--%s\": see rwwctl --help", name_of(o));
+		r = set_option(o, optarg, ret);
+		if (r != EXIT_SUCCESS)
+			return r;
 	}
-	if (ret->interval_ms < 10 || ret->interval_ms > 3600 * 1000)
-		return bad_usage("%s", "interval: expected 0.01 to 3600 seconds");
 	ret->n = argc - optind;
 	ret->rest = argv + optind;
 	return EXIT_SUCCESS;
@@ -346,7 +391,8 @@ int main(int argc, char **argv)
 	log_init("rwwctl", LOG_NOTE);
 	if (argc < 2)
 		return bad_usage("expected a command: see %s", "rwwctl --help");
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
+		(argc == 3 && !strcmp(argv[2], "--help"))) {
 		fputs(usage, stdout);
 		return EXIT_SUCCESS;
 	}

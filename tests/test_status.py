@@ -207,17 +207,40 @@ def test_rwwctl_in_the_wrong_place(growing):
     for command in ("abort", "complete", "wait"):
         rwwctl(mount, command, mount.path("missing"), code=1)
         rwwctl(mount, command, mount.mnt, code=1)
-    rwwctl(mount, "declare", mount.path("f"), "2", code=1)
+    _, error = rwwctl(mount, "declare", mount.path("f"), "2", code=1)
+    assert error.endswith("/f: the size is less than what is written\n")
     assert mount.xattr("f", "state") == "growing"
 
 
-@pytest.mark.parametrize("args", [(), ("frobnicate",), ("declare", "f"), ("declare", "f", "much"),
-                                  ("wait", "--timeout", "soon", "f"), ("abort",),
-                                  ("watch", "--count", "many"), ("watch", "--count", "0", "/")])
-def test_rwwctl_misused(args):
+@pytest.mark.parametrize("args, message", [
+    ((), "expected a command: see rwwctl --help"),
+    (("frobnicate",), 'unknown command "frobnicate": see rwwctl --help'),
+    (("declare", "f"), "declare: expected FILE SIZE"),
+    (("declare", "f", "much"), 'declare: size "much": expected bytes, such as 1000 or 4M'),
+    (("abort",), "abort: expected FILE..."),
+    (("complete",), "complete: expected FILE..."),
+    (("wait",), "wait: expected FILE..."),
+    (("wait", "--timeout"), 'option "--timeout": expected a value'),
+    (("wait", "--timeout", "soon", "f"),
+     "option --timeout=soon: expected seconds, such as 30 or 0.5, up to 2147483647"),
+    (("wait", "--count=1", "f"), 'unknown option "--count": see rwwctl --help'),
+    (("wait", "--count", "1", "f"), 'unknown option "--count": see rwwctl --help'),
+    (("status", "--all"), 'unknown option "--all": see rwwctl --help'),
+    (("watch", "--count", "many"), "option --count=many: expected a number, 1 at least"),
+    (("watch", "--count", "0", "/"), "option --count=0: expected a number, 1 at least"),
+    (("watch", "--interval=0"), "option --interval=0: expected seconds, 0.01 to 3600"),
+])
+def test_rwwctl_misused(args, message):
     done = subprocess.run([RWWCTL, *args], capture_output=True, text=True, timeout=10)
     assert done.returncode == 2 and not done.stdout
-    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("rwwctl: ")
+    assert done.stderr == f"rwwctl: {message}\n"
+
+
+def test_rwwctl_help():
+    first, *others = (subprocess.run([RWWCTL, *args], capture_output=True, text=True, check=True,
+                                     timeout=10) for args in (["--help"], ["-h"], ["wait", "--help"]))
+    assert first.stdout.startswith("usage: rwwctl status ") and not first.stderr
+    assert all(done.stdout == first.stdout for done in others)
 
 
 def test_rwwctl_on_a_dead_mount(growing):
