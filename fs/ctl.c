@@ -17,6 +17,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/parse.h"
+#include "common/refused.h"
 
 /* wait's exit status: timed out is timeout(1)'s. */
 enum exit_status { EXIT_USAGE = 2, EXIT_ABORTED = 3, EXIT_TIMED_OUT = 124 };
@@ -364,6 +365,7 @@ static int set_option(int option, const char *value, struct arguments *ret)
 /* EXIT_SUCCESS, or EXIT_USAGE after a message. */
 static int parse(const struct command *c, int argc, char **argv, struct arguments *ret)
 {
+	char letter[REFUSED_SIZE];
 	int o, r;
 
 	opterr = 0;
@@ -371,8 +373,8 @@ static int parse(const struct command *c, int argc, char **argv, struct argument
 		if (o == ':')
 			return bad_usage("option \"%s\": expected a value", argv[optind - 1]);
 		if (o == '?')
-			return bad_usage(
-				"unknown option \"%s\": see rwwctl --help", argv[optind - 1]);
+			return bad_usage("unknown option \"%s\": see rwwctl --help",
+				refused_option(argv, ":", letter));
 		if (o != c->options[0] && o != c->options[1])
 			return bad_usage("unknown option \"--%s\": see rwwctl --help", name_of(o));
 		r = set_option(o, optarg, ret);

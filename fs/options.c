@@ -12,6 +12,7 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "common/parse.h"
+#include "common/refused.h"
 
 enum kind { CHOICE, SECONDS, BYTES, PATH };
 
@@ -251,14 +252,16 @@ int options_parse(struct options *o, int argc, char **argv)
 		{"debug", no_argument, NULL, 'd'},
 		{NULL, 0, NULL, 0},
 	};
+	/* mount(8) adds -s and -f, before -o, and -n, -r, -v, -w, -N NS and -t TYPE. */
+	static const char letters[] = ":fdshVo:nrvwt:N:";
+	char letter[REFUSED_SIZE];
 	bool helper = argc > 0 && is_mount_helper(argv[0]);
 	int c, r = 0;
 
 	*o = (struct options){
 		.attr_timeout_ms = 1000, .entry_timeout_ms = 1000, .max_read = OPT_MAX_READ_MOST};
 	opterr = 0;
-	/* mount(8) adds -s and -f, before -o, and -n, -r, -v, -w, -N NS and -t TYPE. */
-	while (r == 0 && (c = getopt_long(argc, argv, ":fdshVo:nrvwt:N:", longs, NULL)) != -1)
+	while (r == 0 && (c = getopt_long(argc, argv, letters, longs, NULL)) != -1)
 		switch (c) {
 		case 'f':
 			*(helper ? &o->fake : &o->foreground) = true;
@@ -294,7 +297,8 @@ int options_parse(struct options *o, int argc, char **argv)
 			log_error("option -%c: expected a value", optopt);
 			return -EINVAL;
 		default:
-			log_error("unknown option \"%s\": see rwwfs --help", argv[optind - 1]);
+			log_error("unknown option \"%s\": see rwwfs --help",
+				refused_option(argv, letters, letter));
 			return -EINVAL;
 		}
 	return r < 0 ? r : positional(o, argc - optind, argv + optind);

@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "common/parse.h"
+#include "common/refused.h"
 #include "httpd/mime.h"
 
 enum kind { FLAG, TEXT, COUNT, SECONDS, LISTEN, LOG_FORMAT, HELP, VERSION };
@@ -233,7 +234,7 @@ static enum options_result finish(struct options *o, int argc, char **argv)
 enum options_result options_parse(int argc, char **argv, struct options *ret)
 {
 	struct option longs[TABLE_SIZE + 1];
-	char shorts[TABLE_SIZE * 2 + 2];
+	char shorts[TABLE_SIZE * 2 + 2], letter[REFUSED_SIZE];
 	int c;
 
 	fill_getopt(longs, shorts);
@@ -244,9 +245,12 @@ enum options_result options_parse(int argc, char **argv, struct options *ret)
 		const struct definition *d = find(c);
 
 		if (!d) {
-			log_error(c == ':' ? "option '%s': expected a value; see --help"
-					   : "option '%s' is not known; see --help",
-				argv[optind - 1]);
+			if (c == ':')
+				log_error("option '%s': expected a value; see --help",
+					argv[optind - 1]);
+			else
+				log_error("option '%s' is not known; see --help",
+					refused_option(argv, shorts, letter));
 			return OPTIONS_EXIT_USAGE;
 		}
 		if (d->kind == HELP)

@@ -15,6 +15,7 @@ from harness.tools import need
 
 REPO = mounts.REPO
 CTL = os.path.join(mounts.BUILD, "fs", "rwwctl")
+HTTPD = os.path.join(mounts.BUILD, "httpd", "rww-httpd")
 
 
 def text_of(*path):
@@ -96,7 +97,7 @@ fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP)
 @pytest.mark.skipif(os.geteuid() != 0, reason="root: needed for namespaces of its own")
 def test_the_readme_does_what_it_says(base):
     need("unshare", "getfattr", "curl", "tar")
-    if not os.path.exists(os.path.join(mounts.BUILD, "httpd", "rww-httpd")):
+    if not os.path.exists(HTTPD):
         pytest.skip("rww-httpd: not built")
     folder = tempfile.mkdtemp(dir=base, prefix="readme-")
     os.symlink(mounts.BUILD, os.path.join(folder, "build"))
@@ -119,6 +120,20 @@ def test_the_readme_does_what_it_says(base):
 def help_of(program):
     return subprocess.run([program, "--help"], check=True, capture_output=True, text=True,
                           timeout=procs.seconds(10)).stdout
+
+
+@pytest.mark.parametrize("words, shown", [
+    (("-x",), "-x"), (("-xf", "/"), "-x"), (("--nonsense", "/"), "--nonsense"),
+    (("--help=all",), "--help=all"), (("/", "-zq"), "-z")])
+@pytest.mark.parametrize("program", [
+    (mounts.BINARY,), (CTL, "wait"), (HTTPD,)], ids=lambda command: os.path.basename(command[0]))
+def test_an_unknown_option_is_named(program, words, shown):
+    if not os.path.exists(program[0]):
+        pytest.skip("rww-httpd: not built")
+    done = subprocess.run([*program, *words], capture_output=True, text=True,
+                          timeout=procs.seconds(10))
+    assert done.returncode and not done.stdout
+    assert re.fullmatch(rf"[\w-]+: (unknown )?option [\"']{shown}[\"'].*\n", done.stderr)
 
 
 def options_of_help():
