@@ -150,6 +150,13 @@ static bool is_listed(const char *const *list, const char *word)
 	return false;
 }
 
+static bool lacks_value(const char *word)
+{
+	autofree char *with = NULL;
+
+	return asprintf(&with, "%s=", word) >= 0 && is_listed(passed, with);
+}
+
 static int pass_on(struct options *o, const char *word)
 {
 	char *joined = NULL;
@@ -190,7 +197,10 @@ static int one_option(struct options *o, const char *word)
 		return pass_on(o, word);
 	if (o->sloppy)
 		return 0;
-	log_error("unknown option \"%s\": see rwwfs --help", word);
+	if (lacks_value(word))
+		log_error("option %s=: expected a value", word);
+	else
+		log_error("unknown option \"%s\": see rwwfs --help", word);
 	return -EINVAL;
 }
 

@@ -229,6 +229,17 @@ def test_max_read_that_cannot_work(base, value):
     mount.destroy()
 
 
+@pytest.mark.parametrize("option, message", [
+    ("fsname", "option fsname=: expected a value"),
+    ("hold", "option hold=: expected one of read, open, none"),
+    ("ro=1", 'unknown option "ro=1": see rwwfs --help')])
+def test_options_with_and_without_a_value(base, option, message):
+    mount = mounts.Mount(base, "off", option)
+    done = subprocess.run(mount.argv(), capture_output=True, text=True, timeout=procs.seconds(10))
+    assert done.returncode == 1 and done.stderr == f"rwwfs: {message}\n"
+    mount.destroy()
+
+
 @pytest.mark.parametrize("option", ["linger", "hold_timeout", "attr_timeout", "entry_timeout"])
 @pytest.mark.parametrize("value", ["2147483648", "18446744073709550", "18446744073709551616", "-1", "1h"])
 def test_seconds_that_cannot_work(base, option, value):
