@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <syslog.h>
+#include <unistd.h>
 
 static const char *program = "rww";
 static enum log_level level_max = LOG_NOTE;
@@ -27,24 +28,35 @@ void log_to_syslog(void)
 	use_syslog = true;
 }
 
+/* With one write(2): as a whole, whoever else writes there. stdio does not promise that: on stderr
+ * that of glibc 2.41 writes pieces of 128 bytes. */
+static void write_line(const char *line, size_t len)
+{
+	while (write(STDERR_FILENO, line, len) < 0 && errno == EINTR)
+		;
+}
+
 void log_at(enum log_level level, const char *fmt, ...)
 {
 	static const int priority[] = {LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_DEBUG};
-	char line[1024];
+	char line[1024], *message, *end;
 	int saved = errno;
 	va_list ap;
 
 	if (level > level_max)
 		return;
+	message = line + snprintf(line, sizeof(line), "%.32s: ", program);
 	va_start(ap, fmt);
-	vsnprintf(line, sizeof(line), fmt, ap);
+	vsnprintf(message, (size_t)(line + sizeof(line) - 1 - message), fmt, ap);
 	va_end(ap);
-	for (char *p = line; *p; p++) /* of a name, say: it would act on the terminal */
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
-	if (use_syslog)
-		syslog(priority[level], "%s", line);
-	else
-		fprintf(stderr, "%s: %s\n", program, line); /* one call, one line */
+	for (end = message; *end; end++) /* of a name, say: it would act on the terminal */
+		if ((unsigned char)*end < 0x20 || *end == 0x7f)
+			*end = '?';
+	if (use_syslog) {
+		syslog(priority[level], "%s", message);
+	} else {
+		*end++ = '\n';
+		write_line(line, (size_t)(end - line));
+	}
 	errno = saved;
 }

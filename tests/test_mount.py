@@ -229,6 +229,18 @@ def test_max_read_that_cannot_work(base, value):
     mount.destroy()
 
 
+def test_a_message_is_written_at_once():
+    """Whoever reads the log meanwhile, or writes to it, too, finds whole lines."""
+    out, into = os.pipe2(os.O_DIRECT)  # what is written at once is read at once, and nothing else
+    try:
+        subprocess.run([BINARY, "s" * 200, "m"], stderr=into, timeout=procs.seconds(10), check=False)
+        message = os.read(out, 4096).decode()
+    finally:
+        os.close(out)
+        os.close(into)
+    assert message == f"rwwfs: store {'s' * 200}: No such file or directory\n"
+
+
 @pytest.mark.parametrize("option, message", [
     ("fsname", "option fsname=: expected a value"),
     ("hold", "option hold=: expected one of read, open, none"),
