@@ -156,6 +156,29 @@ def test_text_is_shown_as_it_is_written(mount, show):
 
 
 @one_mode
+def test_a_text_that_ends_while_the_page_looks(mount, show):
+    """What the page then learns of a growing file is old, and is not acted upon."""
+    writer = mount.writer("log.txt")
+    writer.write(b"one\n")
+    tab = show("/log.txt?view")
+    tab.wait_text("pre", "one\n")
+    tab.driver.execute_script("""
+        window.ask = window.fetch;
+        window.fetch = async (...what) => {
+          const answer = await ask(...what);
+          await new Promise(resolve => { window.goOn = resolve; });
+          return answer;
+        };""")
+    tab.wait("!!window.goOn")
+    writer.close()
+    tab.wait("performance.getEntriesByType('resource').some(e => e.name.endsWith('/log.txt'))")
+    assert tab.text(".state") == "growing"
+    tab.driver.execute_script("window.fetch = ask; goOn()")
+    tab.wait_text(".state", "complete")
+    assert tab.text("pre") == "one\n"
+
+
+@one_mode
 def test_an_aborted_text_is_told_and_whole(mount, show):
     writer = mount.writer("log.txt")
     writer.write(b"one\n")

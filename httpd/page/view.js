@@ -44,10 +44,14 @@
     text.replaceChildren();
     early.hidden = !at;
   };
-  const follow = (page, had, edge, growing, name) => {
-    if (name !== file || edge < had || (ended && (growing || edge !== at))) begin(page);
+  // before: how it was when the page was asked for. What was being read then and has ended since
+  // says more than the page does: the next turn knows how.
+  const follow = (page, before, edge, growing, name) => {
+    const other = name !== file || edge < before.at || (ended && (growing || edge !== at));
+    if (other) begin(page);
     file = name;
-    if (!reading && (growing || edge > at)) read(growing ? Number.MAX_SAFE_INTEGER : edge - 1);
+    if (!reading && (other || !before.reading) && (growing || edge > at))
+      read(growing ? Number.MAX_SAFE_INTEGER : edge - 1);
     ended = !growing && at === edge;
   };
 
@@ -64,9 +68,9 @@
   const turn = async () => {
     let pause = 1000;
     try {
-      const had = at, page = await look(), size = page.querySelector(".size");
+      const before = { at, reading }, page = await look(), size = page.querySelector(".size");
       const growing = page.querySelector(".state").textContent === "growing";
-      if (text) follow(page, had, +size.value, growing, size.dataset.file);
+      if (text) follow(page, before, +size.value, growing, size.dataset.file);
       if (growing) pause = 500;
     } catch (error) {
       const state = document.querySelector(".state");
