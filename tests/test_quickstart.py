@@ -52,10 +52,16 @@ def left_in(folder):
 
 
 def environment(folder):
-    return {**os.environ, "TMPDIR": folder, "RWW_BUILD": mounts.BUILD}
+    return {**os.environ, "TMPDIR": folder, "RWW_BUILD": mounts.MESON_BUILD}
+
+
+def configured():
+    """When the build folder was."""
+    return os.stat(os.path.join(mounts.MESON_BUILD, "build.ninja")).st_mtime_ns
 
 
 def test_once(folder):
+    before = configured()
     done = subprocess.run([QUICKSTART, "--once"], capture_output=True, text=True,
                           stdin=subprocess.DEVNULL, env=environment(folder),
                           timeout=procs.seconds(60))
@@ -68,6 +74,7 @@ def test_once(folder):
     assert 0 < early < 6
     assert re.search(r"^rww-httpd: listening on http://127\.0\.0\.1:\d+/$", done.stdout, re.M)
     assert "Now try it" not in done.stdout
+    assert configured() == before
 
 
 class Terminal:
