@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -75,6 +76,23 @@ def test_once(folder):
     assert re.search(r"^rww-httpd: listening on http://127\.0\.0\.1:\d+/$", done.stdout, re.M)
     assert "Now try it" not in done.stdout
     assert configured() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root: needed for another user")
+def test_neither_fuse_nor_root(folder):
+    need("unshare", "setpriv")
+    os.chmod(folder, 0o755)
+    script = shutil.copy(QUICKSTART, folder)  # the repository may be in somebody's home
+    closed = os.path.join(folder, "fuse")
+    os.close(os.open(closed, os.O_CREAT, 0o600))
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+         'mount --bind "$1" /dev/fuse && exec setpriv --reuid=65534 --regid=65534 --clear-groups "$2"',
+         "sh", closed, script], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        env={**environment(folder), "RWW_BUILT": "1"}, timeout=procs.seconds(20))
+    os.unlink(script), os.unlink(closed)
+    assert done.returncode == 1 and not done.stdout
+    assert re.fullmatch("quickstart: no sudo: run this as root, .*\n", done.stderr)
 
 
 class Terminal:
