@@ -42,7 +42,7 @@ static int fd_of(const struct fuse_file_info *fi)
 
 static int stat_now(struct fs *fs, struct inode *i, int fd, struct statx *ret)
 {
-	int r = fd >= 0 ? inode_statx(fd, "", AT_EMPTY_PATH, ret) : inode_stat(&fs->inodes, i, ret);
+	int r = fd >= 0 ? inode_statx(fd, "", AT_EMPTY_PATH, ret) : file_stat(fs, i, ret);
 
 	if (r == 0)
 		attr_overlay(fs, i, ret);
@@ -155,7 +155,7 @@ void attr_set(
 	}
 	fd = fd_of(fi);
 	if (fd < 0 && others) {
-		r = inode_open(&fs->inodes, i, O_PATH | O_NOFOLLOW, &own);
+		r = file_reach(fs, i, &own);
 		fd = own;
 	}
 	if (r == 0 && (to_set & FUSE_SET_ATTR_SIZE))

@@ -70,6 +70,33 @@ struct file *file_if_open(struct fs *fs, struct inode *inode)
 	return file_ref_locked(inode->file);
 }
 
+int file_stat(struct fs *fs, struct inode *i, struct statx *ret)
+{
+	int r = inode_stat(&fs->inodes, i, ret);
+	struct file *f = r == -ESTALE ? file_if_open(fs, i) : NULL;
+
+	if (!f)
+		return r;
+	r = inode_statx(file_fd(f), "", AT_EMPTY_PATH, ret);
+	file_put(fs, f);
+	return r;
+}
+
+int file_reach(struct fs *fs, struct inode *i, int *ret_fd)
+{
+	int r = inode_open(&fs->inodes, i, O_PATH | O_NOFOLLOW, ret_fd), fd;
+	struct file *f = r == -ESTALE ? file_if_open(fs, i) : NULL;
+
+	if (!f)
+		return r;
+	fd = inode_table_allow(&fs->inodes, fcntl(file_fd(f), F_DUPFD_CLOEXEC, 0));
+	r = fd < 0 ? -errno : 0;
+	if (r == 0)
+		*ret_fd = fd;
+	file_put(fs, f);
+	return r;
+}
+
 struct file *file_ref_locked(struct file *f)
 {
 	f->refs++;

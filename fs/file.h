@@ -100,6 +100,12 @@ struct handle {
 int file_get(struct fs *fs, struct inode *inode, struct file **ret);
 /* The inode's open file if it has a descriptor by now; to be put. NULL otherwise. */
 struct file *file_if_open(struct fs *fs, struct inode *inode);
+/*
+ * Attributes of any inode, and a descriptor that stands for it (O_PATH, or more), the caller's. If
+ * its name was changed in the store, behind the mount's back, it is reached by being open.
+ */
+int file_stat(struct fs *fs, struct inode *i, struct statx *ret);
+int file_reach(struct fs *fs, struct inode *i, int *ret_fd);
 /* Adds a reference to a file the caller knows to be alive; files lock held. */
 struct file *file_ref_locked(struct file *f);
 void file_put(struct fs *fs, struct file *f);

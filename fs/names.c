@@ -163,7 +163,7 @@ void names_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent_ino, const cha
 	int dir_fd, r = status_owns(fs, i) ? -EPERM : 0;
 
 	if (r == 0)
-		r = inode_open(&fs->inodes, i, O_PATH | O_NOFOLLOW, &fd);
+		r = file_reach(fs, i, &fd);
 	if (r == 0)
 		r = acquire_for_change(fs, parent, name, &dir_fd);
 	if (r < 0) {

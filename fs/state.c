@@ -61,7 +61,7 @@ struct snapshot {
 static int snapshot(struct fs *fs, struct inode *i, struct snapshot *ret)
 {
 	struct statx stx;
-	int r = inode_stat(&fs->inodes, i, &stx);
+	int r = file_stat(fs, i, &stx);
 
 	*ret = (struct snapshot){.declared = RULE_NONE};
 	if (r < 0)

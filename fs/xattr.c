@@ -19,10 +19,10 @@
 #include "fs/state.h"
 #include "fs/status.h"
 
-/* The store's attributes are reached through an O_PATH descriptor: no access is needed for that. */
+/* The store's attributes are reached by path: no access is needed for that. */
 static int path_of(struct fs *fs, fuse_ino_t ino, int *ret_fd, char path[32])
 {
-	int r = inode_open(&fs->inodes, fs_inode(fs, ino), O_PATH | O_NOFOLLOW, ret_fd);
+	int r = file_reach(fs, fs_inode(fs, ino), ret_fd);
 
 	if (r == 0)
 		snprintf(path, 32, "/proc/self/fd/%d", *ret_fd);

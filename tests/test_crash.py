@@ -367,6 +367,27 @@ def test_behind_the_mounts_back(mount):
     mount.probe.call(write_file, mount.path("h"), b"ok")
 
 
+@pytest.mark.options("attr_timeout=0")
+@pytest.mark.parametrize("change", [lambda path: os.rename(path, path + ".1"), os.unlink])
+def test_gone_behind_the_mounts_back(mount, change):
+    """Who has a file open may go on, whatever becomes of its name in the store."""
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    change(mount.stored("f"))
+    writer.write(b"!")
+    assert reader.call(os.fstat).st_size == 6
+    assert reader.call(os.getxattr, "user.rww.state") == b"growing"
+    writer.call(os.setxattr, "user.x", b"1")
+    writer.call(os.fchmod, 0o600)
+    assert reader.read() == b"!"
+    held = reader.begin_read().wait_held()
+    writer.close()
+    assert held.result() == b""
+    assert reader.call(os.fstat).st_mode & 0o777 == 0o600
+
+
 @pytest.mark.modes("on", "off")
 def test_no_scan_at_start_and_no_cost_per_write(mode, base, make_mount):
     """What the daemon asks of the store, as the kernel sees it."""
