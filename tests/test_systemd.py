@@ -80,7 +80,7 @@ def test_commands_are_those_installed(installed, unit):
 CHECK = r"""
 mkdir -p /etc/rwwfs /srv/store /srv/live
 printf '%s\n' STORE=/srv/store MOUNTPOINT=/srv/live >/etc/rwwfs/live.conf
-echo DIRECTORY=/srv/live >/etc/rww-httpd.conf
+printf '%s\n' DIRECTORY=/srv/live OPTIONS=--threads=2 >/etc/rww-httpd.conf
 url=http://127.0.0.1:8080
 get() { curl -sS "$url/$1" 2>&1 | xargs; }
 systemd-sysusers
@@ -99,6 +99,8 @@ echo two >&3
 read -r second <&"${CURL[0]}"
 exec 3>&-
 wait "$CURL_PID" && echo "followed: $first $second"
+echo "niceness: $(awk '{ print $19 }' /proc/"$(systemctl show -p MainPID --value rww-httpd)"/task/*/stat |
+	sort -u | xargs)"
 systemctl reload rww-httpd
 echo "reloaded: $(get a)"
 
@@ -148,7 +150,7 @@ def test_units_under_systemd(base):
         output = f.read()
     assert output.splitlines() == [
         "started: active active active", "user: rww-httpd", "complete: hello",
-        "followed: one two", "reloaded: hello", "gone: 503 Service Unavailable", "back: hello",
+        "followed: one two", "niceness: 0 5", "reloaded: hello", "gone: 503 Service Unavailable", "back: hello",
         "activated: hello", "uploaded: 201", "owner: www-data",
         "stopped: success success success", "mounted: no"], errors
 
