@@ -179,6 +179,8 @@ def allocation(d):
     tell()
     os.close(fd)
     fd = os.open(f"{d}/f", os.O_RDONLY)
+    procs.wait_until(lambda: outcome(os.getxattr, fd, "user.rww.state") != b"growing",
+                     "the close to be heard")  # until then nothing is called a hole
     tell()
     seen.append(outcome(fallocate, fd, 0, 0, 10))
     os.close(fd)
