@@ -29,7 +29,8 @@ def start(folder):
     for flag in (*FLAGS, f"--user-data-dir={tempfile.mkdtemp(dir=folder)}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    env = {**os.environ, "HOME": folder, "XDG_CONFIG_HOME": folder, "XDG_CACHE_HOME": folder}
+    env = {**os.environ, "HOME": folder, "XDG_CONFIG_HOME": folder, "XDG_CACHE_HOME": folder,
+           "XDG_RUNTIME_DIR": folder}
     driver = webdriver.Chrome(service=Service(programs[1], env=env), options=options)
     driver.get("chrome://net-internals/#sockets")  # see Tab.close()
     return driver
