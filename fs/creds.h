@@ -26,14 +26,13 @@ void creds_take_if_tight(fuse_req_t req, struct creds *ret);
  * supplementary groups, without CAP_FSETID, and within his quota. Nothing changes for root.
  */
 void creds_take_for_data(fuse_req_t req, struct creds *ret);
-/* The same, without the price of the groups, when there are no such bits: quotas and reserved
- * blocks. */
-void creds_take_for_bytes(fuse_req_t req, struct creds *ret);
 /*
  * The same for everything that will ever be written through what is registered meanwhile, so
  * without CAP_FSETID for root as well.
  */
 void creds_take_for_backing(fuse_req_t req, struct creds *ret);
+/* For bytes of a file without set-id bits: quotas and reserved blocks, where they matter now. */
+void creds_take_for_bytes(fuse_req_t req, struct creds *ret);
 void creds_give_back(struct creds *c);
 /* What the daemon does on its own account, no quota stops. Nothing is to be given back. */
 void creds_own(const struct fs *fs);

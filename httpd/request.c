@@ -355,21 +355,14 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 	return rq->status ? MHD_YES : rq->route->answer(rq);
 }
 
-/* The status of an answer that the library gave by itself, 0: none. */
-static unsigned status_of_library(const struct request *rq)
-{
-	const union MHD_ConnectionInfo *info =
-		rq->started
-			? NULL
-			: MHD_get_connection_info(rq->connection, MHD_CONNECTION_INFO_HTTP_STATUS);
-
-	return info ? info->http_status : 0;
-}
-
-/* One that ended within its header and was not refused: its client left, or took too long. */
+/* One that ended within its header: the library refused it by itself, or its client left, or took
+ * too long. */
 static void judge_header(struct request *rq)
 {
-	rq->status = status_of_library(rq);
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(rq->connection, MHD_CONNECTION_INFO_HTTP_STATUS);
+
+	rq->status = info ? info->http_status : 0;
 	if (rq->status)
 		rq->finished = true;
 	else if (rq->client && client_is_late(&rq->server->clients, rq->client, clock_ms()))

@@ -107,21 +107,20 @@ static int temporary_open(struct upload *up)
 /* Gives it its name, unless that is another's by now: then it is as if it had been replaced. One
  * with a condition would not have replaced that other, and replaces what is there now: whoever
  * began before it, and is not through, comes after it. */
-static int publish(struct upload *up, bool *ret_created)
+static int publish(struct upload *up)
 {
 	const struct upload_condition *only = up->condition;
 
 	SCOPED_LOCK(&up->uploads->lock);
-	*ret_created = false;
 	if (only && (up->superseded || !only->holds(only->request)))
 		return -ECANCELED;
 	if (up->superseded)
 		return 0; /* upload_free() removes it */
-	*ret_created =
+	up->created =
 		!renameat2(up->directory, up->temporary, up->directory, up->base, RENAME_NOREPLACE);
-	if (!*ret_created && errno != EEXIST && errno != EINVAL)
+	if (!up->created && errno != EEXIST && errno != EINVAL)
 		return -errno;
-	if (!*ret_created && renameat(up->directory, up->temporary, up->directory, up->base))
+	if (!up->created && renameat(up->directory, up->temporary, up->directory, up->base))
 		return -errno;
 	free(up->temporary);
 	up->temporary = NULL;
@@ -160,7 +159,7 @@ static int upload_open(struct server *s, struct upload *up, uint64_t size)
 			log_trace("cannot declare the size of %s: %s, ignoring", up->base,
 				strerror(-r));
 	}
-	return publish(up, &up->created);
+	return publish(up);
 }
 
 static int upload_locate(struct server *s, struct upload *up, const char *name)
@@ -225,7 +224,7 @@ int upload_finish(struct upload *up, bool *ret_created)
 	int fd = steal_fd(&up->fd), r = close(fd) ? -errno : 0;
 
 	if (!r && !up->live)
-		r = publish(up, &up->created);
+		r = publish(up);
 	*ret_created = up->created;
 	upload_free(up);
 	return r;
