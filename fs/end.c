@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #include "fs/creds.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/process.h"
 
 /* --- remembering ---------------------------------------------------------------------------- */
 
@@ -248,63 +248,6 @@ void end_writer_comes(struct fs *fs, struct file *f)
 	forget_of_file_locked(fs, f);
 }
 
-/* Reads /proc/PID/what; false when it cannot be had. */
-static bool read_proc(pid_t pid, const char *what, char *buf, size_t size)
-{
-	char path[32];
-	autoclose int fd = -1;
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, what);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, buf, size - 1);
-	if (n <= 0)
-		return false;
-	buf[n] = '\0';
-	return true;
-}
-
-/* What /proc says of a process that is closing its descriptors; proc_pid_stat(5). */
-static bool is_failing(struct fs *fs, pid_t pid, char reason[MARKER_REASON_MAX])
-{
-	enum { FLAGS = 9, EXIT_CODE = 52, PF_EXITING = 4 };
-	char text[1024], *rest, *comm;
-	unsigned long flags = 0;
-	int status = 0, sig;
-
-	/*
-	 * A process that exits has no memory left when it closes. "statm" tells, and is safe to
-	 * read: "stat" waits for an execve(2) that is under way, and close-on-exec descriptors are
-	 * closed within it, so that it would wait for this answer.
-	 */
-	if (!read_proc(pid, "statm", text, sizeof(text)) || strncmp(text, "0 ", 2) != 0)
-		return false;
-	if (!read_proc(pid, "stat", text, sizeof(text)))
-		return false;
-	comm = strchr(text, '(');
-	rest = strrchr(text, ')');
-	if (!comm || !rest)
-		return false;
-	*rest++ = '\0';
-	for (int field = 2; (rest = strchr(rest, ' ')); rest++) {
-		field++;
-		if (field == FLAGS)
-			flags = strtoul(rest + 1, NULL, 10);
-		else if (field == EXIT_CODE)
-			status = atoi(rest + 1);
-	}
-	if (!(flags & PF_EXITING) || !status)
-		return false;
-	sig = status & 0x7f;
-	if (sig)
-		snprintf(reason, MARKER_REASON_MAX, "writer %d (%s) was killed by signal %d (%s)",
-			pid, comm + 1, sig, sigabbrev_np(sig) ? sigabbrev_np(sig) : "?");
-	else
-		snprintf(reason, MARKER_REASON_MAX, "writer %d (%s) exited with status %d", pid,
-			comm + 1, status >> 8 & 0xff);
-	return sig || fs->opt.abort_on == ABORT_ON_FAILURE;
-}
-
 void end_judge(struct fs *fs, struct handle *h, pid_t pid)
 {
 	char reason[MARKER_REASON_MAX] = "";
@@ -314,7 +257,8 @@ void end_judge(struct fs *fs, struct handle *h, pid_t pid)
 	if (h->kind != HANDLE_WRITER || fs->opt.abort_on == ABORT_ON_NEVER)
 		return;
 	if (pid > 0) /* 0: of another pid namespace */
-		failing = is_failing(fs, pid, reason);
+		failing = process_is_failing(
+			pid, fs->opt.abort_on == ABORT_ON_FAILURE, reason, sizeof(reason));
 	if (fstat(file_fd(h->file), &st) < 0)
 		return;
 	SCOPED_LOCK(&fs->files_lock);

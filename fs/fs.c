@@ -21,6 +21,7 @@
 #include "fs/end.h"
 #include "fs/fusermount.h"
 #include "fs/passthrough.h"
+#include "fs/process.h"
 #include "fs/status.h"
 
 #define THREADS_USUAL 16
@@ -361,6 +362,7 @@ int fs_run(struct fs *fs)
 	if (fs->privileged && fs->opt.abort_on != ABORT_ON_NEVER && !creds_may_see_ends())
 		log_warn("without CAP_SYS_PTRACE nobody tells how a process ended: the file of a "
 			 "writer that is killed will look complete");
+	process_init();
 	pthread_mutex_init(&fs->files_lock, NULL);
 	status_init(fs);
 	hold_init(&fs->hold);

@@ -9,6 +9,7 @@
  *   hold.c       who waits, and waking them
  *   end.c        complete or aborted, and what is remembered of it; marker.c: in the store
  *   state.c      the attributes user.rww.*
+ *   process.c    how a writer ended, and who it is
  *   completer.c  the threads that complete files where that has to wait
  *   invalidate.c what keeps the kernel's page cache true
  *   status.c     MOUNTPOINT/.rww/status

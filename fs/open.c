@@ -21,7 +21,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -32,6 +31,7 @@
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/passthrough.h"
+#include "fs/process.h"
 #include "fs/reply.h"
 #include "fs/status.h"
 
@@ -40,22 +40,6 @@ enum decision { OPEN_NOW, OPEN_WAIT, OPEN_WAIT_FIRST_BYTE, OPEN_LOOK_UP, OPEN_AG
 static bool is_writer(const struct fuse_file_info *fi)
 {
 	return (fi->flags & O_ACCMODE) != O_RDONLY;
-}
-
-/* The process that a thread belongs to; 0 if it cannot be told. */
-static pid_t process_of(pid_t thread)
-{
-	char path[32], line[64];
-	pid_t tgid = 0;
-	FILE *status;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", thread);
-	status = thread > 0 ? fopen(path, "re") : NULL;
-	while (status && tgid == 0 && fgets(line, sizeof(line), status))
-		(void)sscanf(line, "Tgid: %d", &tgid); /* the line that has it */
-	if (status)
-		fclose(status);
-	return tgid;
 }
 
 /* Whether the caller's process opened f for writing, too. */

@@ -19,6 +19,7 @@
 #include "fs/end.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/process.h"
 #include "fs/reply.h"
 #include "fs/state.h"
 
@@ -140,16 +141,9 @@ static void set_number(json_t *o, const char *key, uint64_t n)
 static json_t *writer(pid_t pid)
 {
 	json_t *o = json_object();
-	char path[32], comm[32] = "";
-	FILE *f;
+	char comm[32];
 
-	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-	f = pid > 0 ? fopen(path, "re") : NULL;
-	if (f) {
-		if (fgets(comm, sizeof(comm), f))
-			comm[strcspn(comm, "\n")] = '\0';
-		fclose(f);
-	}
+	process_command(pid, comm, sizeof(comm));
 	set_number(o, "pid", (uint64_t)pid);
 	set_text(o, "command", comm);
 	return o;

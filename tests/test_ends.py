@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import procs
+from harness import procs, refuse
 from harness.agent import read_exactly
 from harness.sidebyside import USER
 from harness.tools import Image, limited_memory
@@ -61,6 +61,21 @@ def test_a_killed_writer_aborts(growing, signum):
     check_aborted(mount)
     assert mount.xattr("f", "reason")
     assert os.listxattr(mount.stored("f")), "the end is remembered in the store"
+
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM, 0])
+def test_without_an_answer_of_move_pages(mode, make_mount, error):
+    """Nor with one that is always the same."""
+    number = {"x86_64": "279", "aarch64": "239"}[os.uname().machine]
+    mount = make_mount(mode, wrapper=(sys.executable, refuse.__file__, number, str(error)))
+    killed, closed = mount.writer("f"), mount.writer("g")
+    for writer in (killed, closed):
+        writer.write(b"hello")
+    killed.agent.kill()
+    closed.close()
+    check_aborted(mount)
+    check_complete(mount, "g")
 
 
 def test_a_writer_killed_for_want_of_memory_aborts(growing):
