@@ -48,13 +48,10 @@ static void forget_of_file_locked(struct fs *fs, struct file *f)
 		inode_unref(&fs->inodes, f->inode); /* f has another */
 }
 
-void end_name_gone(struct fs *fs, struct inode *i, int fd)
+void end_name_gone(struct fs *fs, struct inode *i)
 {
-	struct stat st;
 	bool kept = false;
 
-	if (fstat(fd, &st) < 0 || st.st_nlink)
-		return;
 	pthread_mutex_lock(&fs->files_lock);
 	if (i->aborted) {
 		kept = i->aborted->kept;

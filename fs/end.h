@@ -40,9 +40,8 @@ void end_recall_open(struct fs *fs, struct file *f);
 void end_is_new(struct fs *fs, struct inode *i);
 /* Why i counts as aborted, to be freed; NULL if it does not. */
 char *end_failure(struct fs *fs, const struct inode *i);
-/* A name of i is gone, fd is open on it: a file without any need not be remembered. The caller has
- * a reference to i. */
-void end_name_gone(struct fs *fs, struct inode *i, int fd);
+/* i has no name any more, and need not be remembered. The caller has a reference to it. */
+void end_name_gone(struct fs *fs, struct inode *i);
 /* Called when the inode is freed. */
 void end_forget(void *fs, struct inode *i);
 

@@ -28,13 +28,12 @@ void inode_name_grip(struct inode_table *t, int dir_fd, const char *name, struct
 	pthread_mutex_unlock(&t->lock);
 }
 
-void inode_name_kept(struct inode_table *t, struct inode_grip *grip)
+void inode_name_let_go(struct inode_table *t, struct inode_grip *grip)
 {
 	if (grip->fd >= 0)
 		(void)close(grip->fd); /* O_PATH: nothing to lose */
 	if (grip->inode)
 		inode_unref(t, grip->inode);
-	*grip = (struct inode_grip){.fd = -1};
 }
 
 static bool inode_is_open(const struct inode *i)
@@ -42,41 +41,41 @@ static bool inode_is_open(const struct inode *i)
 	return __atomic_load_n(&i->file, __ATOMIC_RELAXED); /* at this moment: no lock */
 }
 
-void inode_name_gone(
+bool inode_name_gone(
 	struct inode_table *t, struct inode *parent, const char *name, struct inode_grip *grip)
 {
 	struct inode *i = grip->inode, *dead = NULL;
 	struct statx stx = {.stx_nlink = 0};
 
-	if (i && i->type != S_IFDIR)
+	if (!i)
+		return false;
+	if (i->type != S_IFDIR)
 		(void)inode_statx(grip->fd, "", AT_EMPTY_PATH, &stx); /* then it counts as gone */
-	if (i) {
-		pthread_mutex_lock(&t->lock);
-		if (i->parent == parent && i->name && !strcmp(i->name, name)) {
-			inode_unref_locked(t, i->parent, &dead);
-			i->parent = NULL;
-			free(steal_ptr(&i->name));
-		}
-		i->stale = stx.stx_nlink == 0;
-		/*
-		 * Without any name it is reachable through this descriptor alone. One that has
-		 * another name is only cached, it could be one of thousands: ESTALE makes the
-		 * kernel look that name up. Unless it is open, when there is no looking up.
-		 */
-		if (!i->parent && (i->stale || inode_is_open(i))) {
-			if (list_is_linked(&i->lru)) {
-				list_del(&i->lru);
-				t->n_cached--;
-			} else if (i->fd < 0) {
-				i->fd = steal_fd(&grip->fd);
-			}
-		} else if (!i->parent) {
-			grip->fd = inode_cache_locked(t, i, grip->fd);
-		}
-		pthread_mutex_unlock(&t->lock);
-		inode_free_chain(t, dead);
+	pthread_mutex_lock(&t->lock);
+	if (i->parent == parent && i->name && !strcmp(i->name, name)) {
+		inode_unref_locked(t, i->parent, &dead);
+		i->parent = NULL;
+		free(steal_ptr(&i->name));
 	}
-	inode_name_kept(t, grip);
+	i->stale = stx.stx_nlink == 0;
+	/*
+	 * Without any name it is reachable through this descriptor alone. One that has another name
+	 * is only cached, it could be one of thousands: ESTALE makes the kernel look that name up.
+	 * Unless it is open, when there is no looking up.
+	 */
+	if (!i->parent && (i->stale || inode_is_open(i))) {
+		if (list_is_linked(&i->lru)) {
+			list_del(&i->lru);
+			t->n_cached--;
+		} else if (i->fd < 0) {
+			i->fd = steal_fd(&grip->fd);
+		}
+	} else if (!i->parent) {
+		grip->fd = inode_cache_locked(t, i, grip->fd);
+	}
+	pthread_mutex_unlock(&t->lock);
+	inode_free_chain(t, dead);
+	return stx.stx_nlink == 0;
 }
 
 void inode_rename_begin(struct inode_table *t)

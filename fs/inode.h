@@ -113,17 +113,18 @@ int inode_stat(struct inode_table *t, struct inode *i, struct statx *ret);
 
 /*
  * Names that go. Before unlink, rmdir and the target of a rename: inode_name_grip() holds what the
- * name stands for (grip->fd, O_PATH; -1 if there is none); afterwards inode_name_gone() keeps it
- * reachable if that was its last name, or inode_name_kept() lets go when the call failed.
+ * name stands for (grip->fd, O_PATH; -1 if there is none). Once it is gone inode_name_gone() keeps
+ * the inode reachable; it tells whether that was the last name of one the kernel knows. In the end
+ * inode_name_let_go().
  */
 struct inode_grip {
 	int fd;
 	struct inode *inode; /* referenced; NULL when the kernel does not know it */
 };
 void inode_name_grip(struct inode_table *t, int dir_fd, const char *name, struct inode_grip *ret);
-void inode_name_gone(
+bool inode_name_gone(
 	struct inode_table *t, struct inode *parent, const char *name, struct inode_grip *grip);
-void inode_name_kept(struct inode_table *t, struct inode_grip *grip);
+void inode_name_let_go(struct inode_table *t, struct inode_grip *grip);
 
 /* Around a rename or removal: nobody takes a half-done one for a lost file. */
 void inode_rename_begin(struct inode_table *t);

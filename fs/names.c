@@ -187,9 +187,8 @@ void names_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent_ino, const cha
 static void name_gone(
 	struct fs *fs, struct inode *parent, const char *name, struct inode_grip *grip)
 {
-	if (grip->inode)
-		end_name_gone(fs, grip->inode, grip->fd);
-	inode_name_gone(&fs->inodes, parent, name, grip);
+	if (inode_name_gone(&fs->inodes, parent, name, grip))
+		end_name_gone(fs, grip->inode);
 }
 
 static void remove_name(fuse_req_t req, fuse_ino_t parent_ino, const char *name, int flags)
@@ -207,11 +206,10 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent_ino, const char *name,
 	inode_rename_begin(&fs->inodes); /* whoever has it open finds it again once it is pinned */
 	r = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
 	inode_release_dir(&fs->inodes, parent);
-	if (r < 0)
-		inode_name_kept(&fs->inodes, &grip);
-	else
+	if (r == 0)
 		name_gone(fs, parent, name, &grip);
 	inode_rename_end(&fs->inodes);
+	inode_name_let_go(&fs->inodes, &grip);
 	reply_error(req, r);
 }
 
@@ -263,7 +261,6 @@ static int move(fuse_req_t req, struct name_place *from, struct name_place *to, 
 		if (flags & RENAME_EXCHANGE) {
 			if (to->grip.inode)
 				inode_renamed(t, to->grip.inode, from->parent, from->name);
-			inode_name_kept(t, &to->grip);
 		} else {
 			name_gone(fs_of(req), to->parent, to->name, &to->grip);
 		}
@@ -271,8 +268,8 @@ static int move(fuse_req_t req, struct name_place *from, struct name_place *to, 
 			inode_renamed(t, from->grip.inode, to->parent, to->name);
 	}
 	inode_rename_end(t);
-	inode_name_kept(t, &from->grip);
-	inode_name_kept(t, &to->grip);
+	inode_name_let_go(t, &from->grip);
+	inode_name_let_go(t, &to->grip);
 	return r;
 }
 
