@@ -121,6 +121,7 @@ static int set_others(fuse_req_t req, int fd, const struct stat *st, int to_set)
 	int r;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	creds_own(fs_of(req)); /* the kernel has decided about set-id bits */
 	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID) || !(to_set & SOMETHING)) {
 		uid_t uid = to_set & FUSE_SET_ATTR_UID ? st->st_uid : (uid_t)-1;
 		gid_t gid = to_set & FUSE_SET_ATTR_GID ? st->st_gid : (gid_t)-1;

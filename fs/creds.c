@@ -51,29 +51,23 @@ static void set_caps(uint64_t without)
 }
 
 /*
- * Whether the calling thread, with root's ids, goes past quotas. It stays like that: most requests
- * come from one user, and a change costs as much as a small write.
+ * What the calling thread, with root's ids, does without. It stays like that: most requests are
+ * like those before, and a change costs as much as a small write.
  */
-static void serve_user(uid_t uid)
+static void restrain(uint64_t without)
 {
-	static __thread bool restrained;
+	static __thread uint64_t lacks;
 
-	if (restrained == (uid != 0))
+	if (lacks == without)
 		return;
-	restrained = uid != 0;
-	set_caps(restrained ? NOT_FOR_USERS : 0);
+	lacks = without;
+	set_caps(without);
 }
 
 bool creds_may_see_ends(void)
 {
 	pthread_once(&own_caps_once, look_at_caps);
 	return !own_caps_known || own_caps[0].permitted & 1u << CAP_SYS_PTRACE;
-}
-
-void creds_own(const struct fs *fs)
-{
-	if (fs->privileged)
-		serve_user(0);
 }
 
 /* setfsuid(2) takes the capabilities of the filesystem away, and gives them back for root. */
@@ -93,20 +87,8 @@ static bool begin(fuse_req_t req, struct creds *ret)
 	*ret = (struct creds){0};
 	if (!fs_of(req)->privileged)
 		return false;
-	serve_user(fuse_req_ctx(req)->uid);
+	restrain(fuse_req_ctx(req)->uid ? NOT_FOR_USERS : 0);
 	return true;
-}
-
-void creds_take(fuse_req_t req, struct creds *ret)
-{
-	static __thread bool own_umask;
-	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-
-	if (!own_umask) /* the umask belongs to the process until a thread parts with it */
-		own_umask = unshare(CLONE_FS) == 0;
-	(void)umask(ctx->umask);
-	if (begin(req, ret) && (ctx->uid || ctx->gid))
-		become(req, ctx->uid ? NOT_FOR_USERS : 0, ret);
 }
 
 /* setgroups(2) of this thread alone, as the C library would not have it. */
@@ -151,11 +133,38 @@ static bool is_roomy(struct fs *fs)
 	return true;
 }
 
+void creds_take(fuse_req_t req, mode_t mode, struct creds *ret)
+{
+	static __thread bool own_umask;
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	if (!own_umask) /* the umask belongs to the process until a thread parts with it */
+		own_umask = unshare(CLONE_FS) == 0;
+	(void)umask(ctx->umask);
+	*ret = (struct creds){0};
+	if (!ctx->uid && !ctx->gid && !(mode & S_ISGID) && is_roomy(fs_of(req)))
+		return; /* whatever root does without does not matter */
+	if (begin(req, ret) && (ctx->uid || ctx->gid))
+		become(req, ctx->uid ? NOT_FOR_USERS : 0, ret);
+}
+
 void creds_take_if_tight(fuse_req_t req, struct creds *ret)
 {
 	*ret = (struct creds){0};
 	if (fs_of(req)->privileged && !is_roomy(fs_of(req)))
-		creds_take(req, ret);
+		creds_take(req, 0, ret);
+}
+
+void creds_own(const struct fs *fs)
+{
+	if (fs->privileged)
+		restrain(0);
+}
+
+void creds_own_if_tight(struct fs *fs)
+{
+	if (fs->privileged && !is_roomy(fs))
+		restrain(0);
 }
 
 void creds_take_for_bytes(fuse_req_t req, struct creds *ret)
@@ -172,10 +181,11 @@ void creds_take_for_bytes(fuse_req_t req, struct creds *ret)
 
 void creds_take_for_backing(fuse_req_t req, struct creds *ret)
 {
-	creds_take_for_data(req, ret);
-	ret->caps = fs_of(req)->privileged && !ret->uid;
-	if (ret->caps)
-		set_caps(NOT_FOR_DATA);
+	*ret = (struct creds){0};
+	if (fuse_req_ctx(req)->uid)
+		creds_take_for_data(req, ret);
+	else if (fs_of(req)->privileged)
+		restrain(NOT_FOR_DATA);
 }
 
 void creds_give_back(struct creds *c)
@@ -184,8 +194,6 @@ void creds_give_back(struct creds *c)
 		(void)setfsuid(0);
 	if (c->gid)
 		(void)setfsgid(0);
-	if (c->caps)
-		set_caps(0);
 	if (c->groups)
 		(void)syscall(SYS_setgroups, 0, NULL); /* the daemon uses none */
 }

@@ -163,7 +163,7 @@ static void mark(struct fs *fs, struct file *f, bool aborted, uint64_t declared,
 	int r;
 
 	snprintf(m.reason, sizeof(m.reason), "%s", reason);
-	creds_own(fs);
+	creds_own_if_tight(fs);
 	r = marker_write(file_fd(f), &m);
 	if (r == 0) {
 		f->marked = true;
@@ -184,13 +184,13 @@ static void mark(struct fs *fs, struct file *f, bool aborted, uint64_t declared,
 }
 
 /* Setup lock held. */
-static void unmark(const struct fs *fs, struct file *f)
+static void unmark(struct fs *fs, struct file *f)
 {
 	int r;
 
 	if (!f->marked)
 		return;
-	creds_own(fs);
+	creds_own_if_tight(fs);
 	r = marker_remove(file_fd(f));
 	if (r < 0) /* a full quota, for one: what its readers learn is true all the same */
 		log_warn("the marker of a file that is complete cannot be removed (%s): after a "

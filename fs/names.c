@@ -115,7 +115,7 @@ static void make(fuse_req_t req, fuse_ino_t parent_ino, const char *name, enum n
 		reply_error(req, r);
 		return;
 	}
-	creds_take(req, &creds);
+	creds_take(req, mode, &creds);
 	switch (kind) {
 	case NEW_NODE:
 		r = mknodat(dir_fd, name, mode, rdev);
@@ -239,7 +239,7 @@ static int rename_as_caller(
 	int r;
 
 	if (flags & RENAME_WHITEOUT)
-		creds_take(req, &creds);
+		creds_take(req, 0, &creds);
 	else
 		creds_take_if_tight(req, &creds);
 	r = renameat2(from->dir_fd, from->name, to->dir_fd, to->name, flags) < 0 ? -errno : 0;

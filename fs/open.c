@@ -422,7 +422,7 @@ static void create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode
 		reply_error(req, r);
 		return;
 	}
-	creds_take(req, &creds);
+	creds_take(req, mode, &creds);
 	fd = make_file(&fs->inodes, dir_fd, name, fi->flags, mode);
 	creds_give_back(&creds);
 	inode_release_dir(&fs->inodes, parent);

@@ -135,6 +135,25 @@ def test_ownership(pair):
         pair.compare(ownership, who=who)
 
 
+def set_id_bits_among_new_files(d):
+    """Root is in no group, and keeps set-group-id bits of all."""
+    seen = []
+    for k in range(64):
+        touch(f"{d}/{k}")
+        os.chown(f"{d}/{k}", -1, 7)
+        os.chmod(f"{d}/{k}", 0o2755 if k % 2 else 0o2644)
+        seen.append(look(f"{d}/{k}"))
+        touch(f"{d}/{k}-another")
+        os.chown(f"{d}/{k}", -1, 8)
+        seen.append(look(f"{d}/{k}"))
+    return seen
+
+
+@pytest.mark.modes("on", "off")
+def test_set_id_bits_among_new_files(pair):
+    pair.compare(set_id_bits_among_new_files)
+
+
 def setgid_folder(d, gid):
     """Set-group-id folders hand down their group, and folders the bit."""
     seen = {}
