@@ -21,16 +21,18 @@
 #define DRAIN_MS  20    /* between looks at the socket before a reset */
 #define DRAIN_MAX 500   /* looks: ten seconds */
 
+/* What push_growth() needs stands at its beginning, in one line of the processor's cache. */
 struct live_body {
 	struct request *rq;
-	uint64_t first, end; /* end: one past the last byte that may be sent */
-	bool has_length, flushed;
-	bool may_push;    /* past the library; with a length the connection ends with it */
-	bool declared;    /* its client was told the size that the writer had declared, */
-	uint64_t promise; /* this one */
-	unsigned drained;
-	struct push push;
+	uint64_t end;               /* one past the last byte that may be sent */
 	uint64_t pushed, pushed_ms; /* bytes that the library does not know of, and when */
+	bool chunked, has_length, flushed;
+	bool may_push; /* past the library; with a length the connection ends with it */
+	bool declared; /* its client was told the size that the writer had declared, */
+	unsigned drained;
+	uint64_t promise; /* this one */
+	uint64_t first;
+	struct push push;
 };
 
 /* Only a reset tells the end of a close-delimited body from its whole; but a reset also throws
@@ -81,17 +83,12 @@ static bool is_still_true(const struct live_body *b)
 	return is_true(b, &view);
 }
 
-static bool is_chunked(const struct live_body *b)
-{
-	return !b->has_length && !b->rq->close_delimited;
-}
-
 /* The clean end. Over TLS only the library can say it. */
 static ssize_t finish(struct live_body *b, char *buf)
 {
 	if (!b->has_length && !is_still_true(b))
 		return cut(b, OUTCOME_ABORTED, buf);
-	if (is_chunked(b) || b->rq->server->tls)
+	if (b->chunked || b->rq->server->tls)
 		return MHD_CONTENT_READER_END_OF_STREAM;
 	return reader_finish(b->rq, buf);
 }
@@ -127,7 +124,7 @@ static enum push_result push_from(
 	enum push_result result;
 
 	flush(b);
-	result = push_bytes(&b->push, rq->client->socket, &from, &offset, end, is_chunked(b));
+	result = push_bytes(&b->push, rq->client->socket, &from, &offset, end, b->chunked);
 	count_pushed(b, offset - before);
 	if (result == PUSH_GONE)
 		rq->outcome = OUTCOME_GONE;
@@ -139,12 +136,13 @@ static enum push_result push_from(
 static bool push_growth(void *cls, const struct push_piece *piece)
 {
 	struct live_body *b = cls;
+	const struct waiter *w = &b->rq->waiter;
 	uint64_t sent = 0;
 	enum push_result result;
 
-	if (piece->size >= b->end - b->rq->waiter.offset)
+	if (piece->size >= b->end - w->offset)
 		return false; /* which may be the end of it */
-	result = push_piece(&b->push, b->rq->client->socket, piece, &sent, is_chunked(b));
+	result = push_piece(&b->push, w->peer->socket, piece, &sent, b->chunked);
 	count_pushed(b, sent);
 	return result == PUSH_DONE;
 }
@@ -244,6 +242,7 @@ struct MHD_Response *body_of_live(struct request *rq, const struct live_view *vi
 		!rq->server->tls &&
 		(!b->has_length || (b->declared && b->end > view->edge && length >= BODY_LONG));
 	rq->close_delimited = !b->has_length && request_is_http_1_0(rq);
+	b->chunked = !b->has_length && !rq->close_delimited;
 	if (rq->close_delimited)
 		client_set_close_delimited(&rq->server->clients, rq->client, true);
 	atomic_fetch_add(&rq->server->metrics.follows, 1);

@@ -106,6 +106,7 @@ static void prefetch_next(const struct list *it, const struct list *end)
 	if (it->next == end)
 		return;
 	__builtin_prefetch(next->take_cls);
+	__builtin_prefetch(next + 1); /* its end, and what its owner counts */
 	__builtin_prefetch(next->peer);
 	if (it->next->next != end)
 		__builtin_prefetch(it->next->next);

@@ -41,7 +41,6 @@ struct request {
 	bool has_nul;          /* in its target, of which the library tells what is before */
 	unsigned status;       /* 0 until answered */
 	bool told_early;       /* answered past the library: nothing follows */
-	uint64_t body_bytes;   /* promised, or counted by the body */
 	uint64_t arrived;      /* before a body that the kernel sends; see client_arrived() */
 	bool by_kernel;        /* such a body runs */
 	enum outcome outcome;
@@ -51,6 +50,7 @@ struct request {
 	struct resource resource;
 	struct live *live; /* followed, or NULL */
 	struct waiter waiter;
+	uint64_t body_bytes;               /* promised, or counted by the body */
 	struct upload *upload;             /* running */
 	struct upload_condition condition; /* its */
 	uint64_t received, dropped;        /* body bytes, in total and for nothing */
