@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/process.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,11 +17,11 @@ static bool memory_is_told; /* set before there are threads */
 
 /*
  * move_pages(2) of no page, which looks for the memory of the process and waits for nothing
- * (mm/migrate.c). 0: it has memory.
+ * (mm/migrate.c). 0; -EINVAL: it has none.
  */
-static long ask_for_memory(pid_t pid)
+static int ask_for_memory(pid_t pid)
 {
-	return syscall(SYS_move_pages, pid, 0UL, NULL, NULL, NULL, 0);
+	return syscall(SYS_move_pages, pid, 0UL, NULL, NULL, NULL, 0) < 0 ? -errno : 0;
 }
 
 /* Believed where it is seen to tell a process that has ended from one that has not. */
@@ -33,11 +34,11 @@ void process_init(void)
 		_exit(0);
 	if (child < 0 || waitid(P_PID, (id_t)child, &end, WEXITED | WNOWAIT) < 0)
 		return;
-	memory_is_told = ask_for_memory(child) < 0 && ask_for_memory(getpid()) == 0;
+	memory_is_told = ask_for_memory(child) == -EINVAL && ask_for_memory(getpid()) == 0;
 	(void)waitpid(child, NULL, 0); /* it has ended */
 }
 
-/* Reads /proc/PID/what; false when it cannot be had. */
+/* Reads /proc/PID/what; false and errno when it cannot be had. */
 static bool read_proc(pid_t pid, const char *what, char *buf, size_t size)
 {
 	char path[32];
@@ -48,7 +49,7 @@ static bool read_proc(pid_t pid, const char *what, char *buf, size_t size)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	n = fd < 0 ? -1 : read(fd, buf, size - 1);
 	if (n <= 0)
-		return false;
+		return false; /* a file of /proc is not empty */
 	buf[n] = '\0';
 	return true;
 }
@@ -60,10 +61,11 @@ static bool read_proc(pid_t pid, const char *what, char *buf, size_t size)
  */
 static bool has_memory(pid_t pid)
 {
+	int r = memory_is_told ? ask_for_memory(pid) : -EPERM;
 	char text[128];
 
-	if (memory_is_told && ask_for_memory(pid) == 0)
-		return true;
+	if (r == 0 || r == -EINVAL)
+		return r == 0;
 	return !read_proc(pid, "statm", text, sizeof(text)) || strncmp(text, "0 ", 2) != 0;
 }
 
@@ -74,8 +76,13 @@ bool process_is_failing(pid_t pid, bool status_counts, char *reason, size_t size
 	unsigned long flags = 0;
 	int status = 0, sig;
 
-	if (has_memory(pid) || !read_proc(pid, "stat", text, sizeof(text)))
+	if (has_memory(pid))
 		return false;
+	if (!read_proc(pid, "stat", text, sizeof(text))) {
+		snprintf(reason, size, "writer %d ended, nobody knows how: %s", pid,
+			strerror(errno));
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+	}
 	comm = strchr(text, '(');
 	rest = strrchr(text, ')');
 	if (!comm || !rest)

@@ -2,6 +2,7 @@
 """Full disks, failing disks, and a daemon that runs out of descriptors or inotify watches."""
 import errno
 import os
+import resource
 import shutil
 import subprocess
 
@@ -164,6 +165,22 @@ def test_a_killed_writer_is_told_without_descriptors_left(mode, make_mount, few)
     assert err in (errno.EMFILE, errno.ENFILE)
     victim.kill()
     mount.wait_state("f", "aborted")
+
+
+@pytest.mark.sanitize
+def test_a_killed_writer_is_not_taken_for_another_when_nobody_can_be_asked(mode, make_mount):
+    """Nor is one that closes."""
+    mount = make_mount(mode)
+    killed, closed = mount.writer("f"), mount.writer("g")
+    for writer in (killed, closed):
+        writer.write(b"half")
+    before = mount.probe.call(resource.prlimit, mount.pid, resource.RLIMIT_NOFILE)
+    mount.probe.call(resource.prlimit, mount.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    killed.agent.kill()
+    closed.close()
+    mount.wait_state("f", "aborted")
+    mount.wait_state("g", "complete")
+    mount.probe.call(resource.prlimit, mount.pid, resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.sanitize
