@@ -7,7 +7,10 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
+#include "httpd/clock.h"
+
 #define TURN      4 /* pieces before others have theirs */
+#define TURN_MS   3
 #define SEND_SIZE ((uint64_t)2 << 20)
 
 static size_t chunk_frame(char frame[static PUSH_FRAME_SIZE], size_t size)
@@ -126,20 +129,24 @@ static bool is_of_the_client(int error)
 	       error == EHOSTUNREACH || error == ENETUNREACH;
 }
 
-/* One piece, for it may have to come from a disk. */
+/* One piece when it has to come from a disk, as many as TURN_MS is enough for otherwise. */
 enum push_result push_file(int socket, int file, uint64_t *offset, uint64_t end)
 {
-	uint64_t left = end - *offset;
+	uint64_t began = clock_ms();
 	off_t at = (off_t)*offset;
+	size_t size;
 	ssize_t n;
 
-	if (!left)
-		return PUSH_DONE;
-	n = sendfile(socket, file, &at, left < SEND_SIZE ? left : SEND_SIZE);
-	if (n > 0) {
-		*offset = (uint64_t)at;
+	do {
+		size = end - *offset < SEND_SIZE ? (size_t)(end - *offset) : SEND_SIZE;
+		if (!size)
+			return PUSH_DONE;
+		n = sendfile(socket, file, &at, size);
+		if (n > 0)
+			*offset = (uint64_t)at;
+	} while (n == (ssize_t)size && clock_ms() - began < TURN_MS);
+	if (n > 0)
 		return *offset == end ? PUSH_DONE : PUSH_LATER;
-	}
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return PUSH_LATER;
 	return n < 0 && is_of_the_client(errno) ? PUSH_GONE : PUSH_SHORT;
