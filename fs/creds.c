@@ -56,7 +56,7 @@ static void set_caps(uint64_t without)
  */
 static void restrain(uint64_t without)
 {
-	static __thread uint64_t lacks;
+	static __thread uint64_t lacks = UINT64_MAX; /* whatever the thread that started it lacks */
 
 	if (lacks == without)
 		return;

@@ -154,6 +154,18 @@ def test_set_id_bits_among_new_files(pair):
     pair.compare(set_id_bits_among_new_files)
 
 
+@pytest.mark.modes("on", "off")
+def test_set_id_bits_when_many_ask(mount):
+    """The daemon starts threads then, from those that have just served somebody."""
+    agents = {mount.path(f"d{k}"): mount.agent() for k in range(32)}
+    for folder in agents:
+        os.mkdir(folder)
+    asked = [agent.begin(set_id_bits_among_new_files, folder) for folder, agent in agents.items()]
+    for one in asked:
+        seen = one.result(60)
+        assert {mode for mode, *_ in seen[::2]} == {"0o102644", "0o102755"}
+
+
 def setgid_folder(d, gid):
     """Set-group-id folders hand down their group, and folders the bit."""
     seen = {}
