@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * File attributes of lsattr(1) and chattr(1), ioctl_iflags(2), and project ids: the store's. The
- * kernel has checked the caller's rights (fs/fuse/ioctl.c, fuse_fileattr_set).
+ * kernel has checked the caller's rights (fs/fuse/ioctl.c, fuse_fileattr_set); stores have rules of
+ * their own about capabilities: XFS clears set-id bits, ext4 keeps +j for CAP_SYS_RESOURCE.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +11,7 @@
 #include <sys/ioctl.h>
 
 #include "common/cleanup.h"
+#include "fs/creds.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/reply.h"
@@ -45,6 +47,7 @@ void ioctl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct
 	struct fs *fs = fs_of(req);
 	union argument a = {0};
 	struct file *f;
+	struct creds creds = {0};
 	autoclose int own = -1;
 	bool goes_in;
 	size_t size = size_of(cmd, &goes_in);
@@ -56,10 +59,13 @@ void ioctl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct
 	}
 	f = file_if_open(fs, fs_inode(fs, ino)); /* it may have no name any more */
 	r = f ? 0 : inode_open(&fs->inodes, fs_inode(fs, ino), O_RDONLY, &own);
-	if (r == 0 && goes_in)
+	if (r == 0 && goes_in) {
 		memcpy(&a, in, size);
+		creds_take_for_data(req, &creds);
+	}
 	if (r == 0 && ioctl(f ? file_fd(f) : own, cmd, &a) < 0)
 		r = -errno;
+	creds_give_back(&creds);
 	if (f)
 		file_put(fs, f);
 	if (r < 0)
