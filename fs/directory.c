@@ -40,7 +40,10 @@ static void listing_free(struct listing *l)
 /* .rww has one entry; programs look the rest up. */
 static void list_status_dir(fuse_req_t req, size_t size, off_t offset, bool plus)
 {
-	struct fuse_entry_param e = {.attr = {.st_ino = 3, .st_mode = S_IFREG}};
+	const struct inode *file = &fs_of(req)->status_file;
+	struct fuse_entry_param e = {
+		.attr = {.st_ino = inode_shown_number(&fs_of(req)->inodes, file->dev, file->ino),
+			.st_mode = S_IFREG}};
 	char buf[256];
 	size_t n = 0;
 
@@ -98,7 +101,9 @@ static size_t add_entry(fuse_req_t req, struct inode *parent, const struct diren
 {
 	struct fs *fs = fs_of(req);
 	const bool dots = !strcmp(d->d_name, ".") || !strcmp(d->d_name, "..");
-	struct fuse_entry_param e = {.attr = {.st_ino = d->d_ino, .st_mode = DTTOIF(d->d_type)}};
+	struct fuse_entry_param e = {
+		.attr = {.st_ino = inode_shown_number(&fs->inodes, parent->dev, d->d_ino),
+			.st_mode = DTTOIF(d->d_type)}};
 	struct inode *i = NULL;
 	struct statx stx;
 	size_t n;

@@ -76,11 +76,19 @@ static struct timespec timespec_from(const struct statx_timestamp *ts)
 	return (struct timespec){.tv_sec = ts->tv_sec, .tv_nsec = ts->tv_nsec};
 }
 
-void inode_stat_from_statx(const struct statx *stx, struct stat *ret)
+ino_t inode_shown_number(const struct inode_table *t, dev_t dev, ino_t ino)
+{
+	/* The upper half: numbers have few bits there. */
+	const uint64_t upper = UINT64_MAX << 32, top = UINT64_C(1) << 63;
+
+	return dev == t->root.dev ? ino : ino ^ (((dev * 0x9e3779b97f4a7c15u) & upper) | top);
+}
+
+void inode_stat_from_statx(const struct inode_table *t, const struct statx *stx, struct stat *ret)
 {
 	*ret = (struct stat){
 		.st_dev = statx_dev(stx),
-		.st_ino = stx->stx_ino,
+		.st_ino = inode_shown_number(t, statx_dev(stx), stx->stx_ino),
 		.st_mode = stx->stx_mode,
 		.st_nlink = stx->stx_nlink,
 		.st_uid = stx->stx_uid,

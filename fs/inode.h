@@ -95,7 +95,13 @@ int inode_remember_unnamed(
 
 /* statx(2) with what inodes need; flags as there. */
 int inode_statx(int dir_fd, const char *name, int flags, struct statx *ret);
-void inode_stat_from_statx(const struct statx *stx, struct stat *ret);
+void inode_stat_from_statx(const struct inode_table *t, const struct statx *stx, struct stat *ret);
+/*
+ * The inode number that programs see, to whom all of the mount is one device: the store's. Those of
+ * another filesystem that lies in the store, or of another subvolume, are given again, so they are
+ * changed: cp(1) and tar(1) take files of one number for links of each other.
+ */
+ino_t inode_shown_number(const struct inode_table *t, dev_t dev, ino_t ino);
 
 /*
  * A descriptor of a directory (O_PATH), kept open until inode_release_dir(). -ESTALE when the store

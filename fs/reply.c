@@ -86,7 +86,7 @@ void reply_attr(fuse_req_t req, const struct statx *stx)
 {
 	struct stat st;
 
-	inode_stat_from_statx(stx, &st);
+	inode_stat_from_statx(&fs_of(req)->inodes, stx, &st);
 	(void)fuse_reply_attr(req, &st, attr_seconds(fs_of(req), stx));
 }
 
@@ -98,7 +98,7 @@ void reply_fill_entry(
 		.attr_timeout = attr_seconds(fs, stx),
 		.entry_timeout = seconds(fs->opt.entry_timeout_ms),
 	};
-	inode_stat_from_statx(stx, &ret->attr);
+	inode_stat_from_statx(&fs->inodes, stx, &ret->attr);
 }
 
 void reply_entry(fuse_req_t req, struct inode *i, const struct statx *stx)

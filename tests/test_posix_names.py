@@ -651,3 +651,31 @@ def test_changes_in_the_store_are_seen_in_a_second(mount):
     os.unlink(mount.stored("new"))
     procs.wait_until(lambda: mount.probe.errno(os.stat, mount.path("new")) == errno.ENOENT,
                      "the name to go", 2)
+
+
+# -- other filesystems in the store
+
+
+@pytest.mark.modes("on", "off")
+def test_other_filesystems_in_the_store(mount):
+    """Both have files of the same numbers, which cp(1) takes for links of one."""
+    folders = "a", "b"
+    for name in folders:
+        os.mkdir(mount.stored(name))
+        sandbox.mount("none", mount.stored(name), "tmpfs", 0, "size=1m")
+    try:
+        for name in folders:
+            with open(mount.stored(f"{name}/f"), "w") as f:
+                f.write(name)
+            os.link(mount.stored(f"{name}/f"), mount.stored(f"{name}/g"))
+            assert os.stat(mount.path(f"{name}/f")).st_ino == os.stat(mount.path(f"{name}/g")).st_ino
+            for entry in os.scandir(mount.path(name)):
+                assert entry.inode() == entry.stat().st_ino
+        subprocess.run(["cp", "-a", mount.mnt, mount.base + "/copy"], check=True, timeout=10)
+        for name in folders:
+            for link in "f", "g":
+                with open(f"{mount.base}/copy/{name}/{link}") as f:
+                    assert f.read() == name
+    finally:
+        for name in folders:
+            sandbox.umount(mount.stored(name), sandbox.MNT_DETACH)
