@@ -171,11 +171,15 @@ void attr_set(
 		reply_attr(req, &stx);
 }
 
+/* Of the filesystem that it is on: others may lie in the store. */
 void attr_statfs(fuse_req_t req, fuse_ino_t ino)
 {
+	struct fs *fs = fs_of(req);
+	autoclose int fd = -1;
+	int r = file_reach(fs, fs_inode(fs, ino), &fd);
 	struct statvfs sv;
 
-	if (fstatvfs(fs_of(req)->store_fd, &sv) < 0)
+	if (fstatvfs(r < 0 ? fs->store_fd : fd, &sv) < 0)
 		reply_error(req, -errno);
 	else
 		reply_statfs(req, &sv);

@@ -658,7 +658,7 @@ def test_changes_in_the_store_are_seen_in_a_second(mount):
 
 @pytest.mark.modes("on", "off")
 def test_other_filesystems_in_the_store(mount):
-    """Both have files of the same numbers, which cp(1) takes for links of one."""
+    """Both have files of the same numbers, which cp(1) takes for links of one; each has its size."""
     folders = "a", "b"
     for name in folders:
         os.mkdir(mount.stored(name))
@@ -668,6 +668,7 @@ def test_other_filesystems_in_the_store(mount):
             with open(mount.stored(f"{name}/f"), "w") as f:
                 f.write(name)
             os.link(mount.stored(f"{name}/f"), mount.stored(f"{name}/g"))
+            assert os.statvfs(mount.path(f"{name}/f")).f_blocks == 256
             assert os.stat(mount.path(f"{name}/f")).st_ino == os.stat(mount.path(f"{name}/g")).st_ino
             for entry in os.scandir(mount.path(name)):
                 assert entry.inode() == entry.stat().st_ino
