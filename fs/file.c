@@ -259,12 +259,27 @@ static void file_cut(struct fs *fs, struct file *f, uint64_t offset)
 	(void)ranges_remove(&f->unwritten, offset, UINT64_MAX); /* -ENOMEM: holds too long */
 }
 
+void file_begin_change(struct fs *fs, struct file *f)
+{
+	pthread_mutex_lock(&fs->files_lock);
+	f->n_changing++;
+	pthread_mutex_unlock(&fs->files_lock);
+	pthread_rwlock_wrlock(&f->io);
+}
+
+void file_end_change(struct fs *fs, struct file *f)
+{
+	pthread_rwlock_unlock(&f->io);
+	SCOPED_LOCK(&fs->files_lock);
+	f->n_changing--;
+}
+
 int file_truncate(struct fs *fs, struct file *f, uint64_t size)
 {
 	struct stat st;
 	int r = 0;
 
-	pthread_rwlock_wrlock(&f->io);
+	file_begin_change(fs, f);
 	if (fstat(f->fd_write, &st) < 0 || ftruncate(f->fd_write, (off_t)size) < 0) {
 		r = -errno;
 	} else if (size < (uint64_t)st.st_size) {
@@ -275,6 +290,6 @@ int file_truncate(struct fs *fs, struct file *f, uint64_t size)
 			r = ranges_add(&f->unwritten, (uint64_t)st.st_size, size);
 		f->end = size;
 	}
-	pthread_rwlock_unlock(&f->io);
+	file_end_change(fs, f);
 	return r;
 }

@@ -4,8 +4,9 @@
  *
  * Ownership: references (refs) are held by handles and by requests under way; the last one closes
  * the descriptors and the kernel's backing. Locks, outermost first: setup (descriptors, backing),
- * io (reads share it, truncation has it alone, so that no read mixes bytes from before and after),
- * the files lock. Errors are negative errno.
+ * io (reads share it, truncation has it alone, so that no read mixes bytes from before and after;
+ * the store may keep that waiting for long, so reads that do not get it are held, see hold.h), the
+ * files lock. Errors are negative errno.
  */
 #ifndef FS_FILE_H
 #define FS_FILE_H
@@ -60,6 +61,7 @@ struct file {
 	uint64_t cuts;               /* how often bytes before it were taken away */
 	bool end_cached;             /* invalidate.c */
 	uint64_t hidden_from;        /* invalidate.c; RULE_NONE, or the size to show meanwhile */
+	uint32_t n_changing;         /* those who have or want the io lock alone */
 	struct ranges unwritten;
 	bool preallocated; /* fallocate was used: the store's word on data is not enough */
 	struct list handles;
@@ -136,7 +138,10 @@ int file_add_handle(
 void file_remove_handle(struct fs *fs, struct handle *h);
 bool file_is_growing(struct fs *fs, struct file *f);
 
-/* ftruncate(2), and what it means to those who read further. The caller wakes. */
+/* The io lock, alone. The caller wakes afterwards, whatever came of it. */
+void file_begin_change(struct fs *fs, struct file *f);
+void file_end_change(struct fs *fs, struct file *f);
+/* ftruncate(2), and what it means to those who read further. Begins and ends a change. */
 int file_truncate(struct fs *fs, struct file *f, uint64_t size);
 /* stx is about to be told to the kernel for i. */
 void file_note_told(struct fs *fs, struct inode *i, const struct statx *stx);

@@ -121,7 +121,9 @@ static void finish(struct fs *fs, struct waiter *w, int error)
 /* Whether it is worth asking the rule about w; size is the file's. */
 static bool may_answer_locked(const struct waiter *w, uint64_t size)
 {
-	if (w->file->state != FILE_GROWING)
+	if (w->handle && w->file->n_changing)
+		return false;
+	if (w->file->state != FILE_GROWING || w->page)
 		return true;
 	if (!w->handle)
 		return w->first_byte && size > 0 && w->file->hidden_from != 0;
@@ -150,13 +152,14 @@ void hold_request(struct fs *fs, struct waiter *w)
 	struct file *f = w->file;
 	struct waiter copy = *w;
 	uint64_t declared;
-	bool refused, wake, earliest = false;
+	bool refused, changing, wake, earliest = false;
 
 	fuse_req_interrupt_func(w->req, on_interrupt, w);
 	pthread_mutex_lock(&fs->files_lock);
 	refused = w->interrupted || fs->hold.stopping;
 	copy.interrupted = w->interrupted;
 	declared = f->declared;
+	changing = f->n_changing;
 	wake = may_answer_locked(w, 0);
 	if (!refused) {
 		list_locked(fs, w);
@@ -172,7 +175,7 @@ void hold_request(struct fs *fs, struct waiter *w)
 		watch_ring(&fs->watch);
 	if (copy.handle || copy.first_byte) /* others wait for the end, which comes by itself */
 		watch_arm(fs, f);
-	if (wake || missed(fs, f, &copy, declared))
+	if (wake || (!changing && missed(fs, f, &copy, declared)))
 		hold_wake(fs, f);
 	file_put(fs, f);
 }

@@ -14,10 +14,11 @@
  *
  * So growth is either seen by 4 or raises an event after 3. A watch that is found armed in 3 stays:
  * the background thread disarms it under the lock of 2, when it finds nobody listed. The end of the
- * file is decided under that lock, too. A waker takes waiters off under the lock, unlocks, takes
- * the callback back (which waits for one that is running), then answers. The callback only marks,
- * moves the waiter to the interrupted list and rings for the background thread, which answers
- * EINTR. At shutdown hold_fail_all() makes 2 refuse.
+ * file is decided under that lock, too. Where 2 finds that the file is being changed (file->io), 4
+ * is left to who does that. A waker takes waiters off under the lock, unlocks, takes the callback
+ * back (which waits for one that is running), then answers. The callback only marks, moves the
+ * waiter to the interrupted list and rings for the background thread, which answers EINTR. At
+ * shutdown hold_fail_all() makes 2 refuse.
  */
 #ifndef FS_HOLD_H
 #define FS_HOLD_H

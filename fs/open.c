@@ -300,7 +300,7 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi,
 			r = -ESTALE;
 	}
 	pthread_mutex_unlock(&f->setup);
-	if (r == 0 && (fi->flags & O_TRUNC))
+	if (fi->flags & O_TRUNC)
 		hold_wake(fs, f);
 	if (r == 0 && (decision == OPEN_WAIT || decision == OPEN_WAIT_FIRST_BYTE)) {
 		r = wait_to_open(req, f, fi, decision == OPEN_WAIT_FIRST_BYTE, sent_back);

@@ -170,7 +170,8 @@ static bool answer(struct fs *fs, const struct waiter *w)
 	}
 	if (w->page && !file_is_passthrough(w->file))
 		invalidate_note_page(fs, w->file);
-	pthread_rwlock_rdlock(&w->file->io);
+	if (pthread_rwlock_tryrdlock(&w->file->io) != 0)
+		return false; /* it is being changed */
 	v = look(fs, w, buf);
 	if (v.answer == RULE_SERVE && !w->page)
 		note_delivered(fs, w->handle, w->offset, v.serve);
@@ -260,6 +261,7 @@ void read_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct
 	}
 	w->offset = now.offset;
 	w->want = now.want;
+	w->page = now.page;
 	w->nonblock = now.nonblock;
 	hold_request(fs, w);
 }

@@ -209,9 +209,9 @@ void write_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off
 	struct file *f = handle_of(fi)->file;
 	int r;
 
-	pthread_rwlock_wrlock(&f->io);
+	file_begin_change(fs, f);
 	r = allocate(req, f, mode, (uint64_t)offset, (uint64_t)(offset + length));
-	pthread_rwlock_unlock(&f->io);
+	file_end_change(fs, f);
 	keep(fs, f);
 	reply_error(req, r);
 	wake_and_let_go(fs, f);

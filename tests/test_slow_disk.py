@@ -20,13 +20,13 @@ syncing = pytest.mark.parametrize("options", ["sync=complete", "sync=complete,li
 
 
 class Disk:
-    """mount's fsyncs, of files that have their marker ("data") or have none ("marker"), and removals
-    of markers ("removal")."""
+    """mount's fsyncs, of files that have their marker ("data") or have none ("marker"), removals of
+    markers ("removal"), and truncations ("size")."""
 
     def __init__(self, folder):
         self.folder = folder
         self.mount = None
-        for which in ("data", "marker", "removal"):
+        for which in ("data", "marker", "removal", "size"):
             self.set(which, "")
 
     def set(self, which, content):
@@ -276,3 +276,33 @@ def test_complete_by_hand(start, disk):
         check_alive(mount, "g")
     assert pending.result() is None
     assert held.result() == b""
+
+
+@pytest.mark.parametrize("error", ["", "EIO"])
+def test_nobody_waits_with_a_truncation(start, disk, error):
+    """Nor do readers of that file, if they are killed; one of them waits in a hole, which is looked at."""
+    mount = start("")
+    mount.allow_log("error")
+    writer, reader = begin(mount)
+    writer.truncate(1 << 20)
+    held = reader.begin_read().wait_held()
+    dying = mount.reader("f", agent=mount.agent())
+    disk.set("size", error)
+    with disk.stalled("size"):
+        cut = writer.begin(os.ftruncate, 3)
+        disk.wait_waiting()
+        check_alive(mount, "g")
+        beginning = dying.begin_pread(5, 0).wait_held()
+        dying.agent.kill()
+        assert dying.agent.wait() == -signal.SIGKILL
+        late = mount.reader("f", agent=mount.agent())
+        beginning = late.begin_pread(2, 0).wait_held()
+    assert beginning.result() == b"he"
+    assert cut.errno() == (errno.EIO if error else 0)
+    if error:
+        writer.pwrite(b"more", 5)
+        assert held.result() == b"more"
+    else:
+        assert held.errno() == errno.EIO
+    disk.set("size", "")
+    writer.close()

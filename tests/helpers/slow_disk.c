@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // To be preloaded: fsync(2) and fdatasync(2) as they are on a disk that takes its time, or fails,
-// and fremovexattr(2) likewise.
+// fremovexattr(2) and ftruncate(2) likewise.
 //
 // In the folder SLOW_DISK, the file "marker" stands for fsyncs of files without rwwfs's marker,
-// "data" for those that have it, "removal" for fremovexattr(2). A call waits until nobody has that
-// file locked, and fails with EIO when it is not empty.
+// "data" for those that have it, "removal" for fremovexattr(2), "size" for ftruncate(2). A call
+// waits until nobody has that file locked, and fails with EIO when it is not empty.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -51,4 +51,14 @@ int fdatasync(int fd)
 int fremovexattr(int fd, const char *name)
 {
 	return wait_for_disk("removal") < 0 ? -1 : (int)syscall(SYS_fremovexattr, fd, name);
+}
+
+int ftruncate64(int fd, off64_t size)
+{
+	return wait_for_disk("size") < 0 ? -1 : (int)syscall(SYS_ftruncate, fd, size);
+}
+
+int ftruncate(int fd, off_t size)
+{
+	return ftruncate64(fd, size);
 }
