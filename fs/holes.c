@@ -106,13 +106,11 @@ static int remember_hole(
 	if (end <= hole)
 		return 0; /* filled meanwhile */
 	if (file_is_passthrough(f)) {
-		size_t written = 0;
+		/* The store's blocks may be smaller. */
+		size_t before = start < fs->block ? start : fs->block;
 
-		if (start >= fs->block) {
-			start -= fs->block;
-			written = nonzero_length(fd, start, fs->block);
-		}
-		start += written;
+		start -= before;
+		start += nonzero_length(fd, start, before);
 		if (data >= 0)
 			end += zero_prefix(fd, end, fs->block);
 	}

@@ -11,7 +11,7 @@ import pytest
 
 from harness import procs, sandbox
 from harness.agent import raw_read, write_file
-from harness.data import pattern
+from harness.data import fallocate, pattern
 from harness.mount import NOBODY
 from harness.tools import Image, need, run
 
@@ -376,6 +376,31 @@ def test_what_is_reserved_for_root(mode, image, make_mount):
     root.call(os.symlink, "x" * 1000, mount.path("s"))
     root.call(write_file, mount.path("f"), pattern(300_000))
     mount.stop()
+
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("mkfs", [("-b", "1024")], ids=" ".join)
+def test_how_ext4_tells_of_holes(mode, image, make_mount, mkfs):
+    """In small blocks."""
+    store = image("ext4", 64 << 20, mkfs=("-q", *mkfs))
+    mount = make_mount(mode, store=store.path)
+    begun, whole, longer, reserved = (mount.writer(name) for name in "abcd")
+    begun.write(b"x" * 10)
+    begun.pwrite(b"y" * 1000, 8192)
+    whole.write(b"x" * 10)
+    whole.write(b"y" * 4989 + b"\0")
+    longer.truncate(1 << 20)
+    longer.write(b"x" * 10)
+    reserved.write(b"x" * 10)
+    reserved.pwrite(b"y", 8192)
+    reserved.call(fallocate, 0, 4096, 20_000)
+    for name, expected in (("a", b"x" * 10), ("b", b"x" * 10 + b"y" * 4989 + b"\0"),
+                           ("c", b"x" * 10), ("d", b"x" * 10)):
+        assert mount.reader(name).read() == expected, name
+    for writer in begun, whole, longer, reserved:
+        writer.close()
+    for name in "abcd":
+        assert mount.reader(name).read_all() == mount.stored_bytes(name)
 
 
 FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR = 0x801C581F, 0x401C5820
