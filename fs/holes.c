@@ -57,6 +57,24 @@ static size_t zero_prefix(int fd, uint64_t block, size_t size)
 	return (size_t)i;
 }
 
+/*
+ * SEEK_HOLE. While the first bytes of a file are in its inode ext4 fails behind them with ENOENT
+ * (fs/ext4/inline.c, ext4_inline_data_iomap()). To write them out ends that, unless nothing else
+ * was written yet.
+ */
+static off_t seek_hole(const struct fs *fs, int fd, uint64_t offset)
+{
+	off_t hole = lseek(fd, (off_t)offset, SEEK_HOLE);
+
+	if (hole >= 0 || errno != ENOENT)
+		return hole;
+	(void)sync_file_range(fd, 0, 1, SYNC_FILE_RANGE_WRITE); /* then it is asked in vain */
+	hole = lseek(fd, (off_t)offset, SEEK_HOLE);
+	if (hole >= 0 || errno != ENOENT)
+		return hole;
+	return (off_t)(offset < fs->block ? fs->block : offset);
+}
+
 static bool has_data(int fd, uint64_t block)
 {
 	return lseek(fd, (off_t)block, SEEK_DATA) == (off_t)block;
@@ -100,7 +118,7 @@ static int remember_hole(
 	uint64_t end = data < 0 ? size : (uint64_t)data;
 	uint64_t start = hole;
 
-	if (data < 0 && errno != ENXIO)
+	if (data < 0 && errno != ENXIO && errno != ENOENT) /* seek_hole() */
 		return -errno;
 	*ret_end = end > hole ? end : hole;
 	if (end <= hole)
@@ -144,7 +162,7 @@ static int remember_holes(struct fs *fs, struct file *f, uint64_t offset, uint64
 	pos = ranges_end_before(&f->unwritten, offset);
 	pthread_mutex_unlock(&fs->files_lock);
 	while (r == 0 && pos < end) {
-		off_t hole = lseek(fd, (off_t)pos, SEEK_HOLE);
+		off_t hole = seek_hole(fs, fd, pos);
 		uint64_t known;
 
 		if (hole < 0)
@@ -207,7 +225,7 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 			want = (size_t)(r.start - offset);
 		}
 
-		hole = lseek(fd, (off_t)offset, SEEK_HOLE);
+		hole = seek_hole(fs, fd, offset);
 		if (hole < 0 && errno == ENXIO)
 			return 0; /* at or behind the end */
 		if (hole < 0 && errno != EINVAL)

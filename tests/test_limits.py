@@ -379,9 +379,10 @@ def test_what_is_reserved_for_root(mode, image, make_mount):
 
 
 @pytest.mark.modes("on", "off")
-@pytest.mark.parametrize("mkfs", [("-b", "1024")], ids=" ".join)
+@pytest.mark.parametrize("mkfs", [("-b", "1024"), ("-O", "inline_data"),
+                                  ("-b", "1024", "-O", "inline_data", "-I", "512")], ids=" ".join)
 def test_how_ext4_tells_of_holes(mode, image, make_mount, mkfs):
-    """In small blocks."""
+    """In small blocks, or for a while not at all."""
     store = image("ext4", 64 << 20, mkfs=("-q", *mkfs))
     mount = make_mount(mode, store=store.path)
     begun, whole, longer, reserved = (mount.writer(name) for name in "abcd")
