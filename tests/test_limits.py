@@ -378,6 +378,19 @@ def test_what_is_reserved_for_root(mode, image, make_mount):
     mount.stop()
 
 
+@pytest.mark.modes("on", "off", "user")
+def test_a_daemon_with_a_file_size_limit(mode, make_mount):
+    """It would be killed; with passthrough the kernel writes, and asks the writer's limit."""
+    mount = make_mount(mode, wrapper=("prlimit", "--fsize=100000:100000"))
+    writer = mount.writer("f")
+    assert writer.call(os.write, pattern(100_000)) == 100_000
+    assert writer.errno(os.ftruncate, 200_000) == errno.EFBIG
+    assert writer.errno(os.write, b"x") == (0 if mount.passthrough else errno.EFBIG)
+    reader = mount.reader("f")
+    assert reader.read(100_000) == pattern(100_000)
+    mount.stop()
+
+
 @pytest.mark.modes("on", "off")
 @pytest.mark.parametrize("mkfs", [("-b", "1024"), ("-O", "inline_data"),
                                   ("-b", "1024", "-O", "inline_data", "-I", "512")], ids=" ".join)
