@@ -74,9 +74,10 @@ static struct progress file_progress(
 {
 	autoclose int fd = -1;
 
-	if (st->st_dev == s->live_device)
+	if (st->st_dev != s->plain_device)
 		fd = openat(directory, name, ROOT_READ | O_NOFOLLOW | O_CLOEXEC);
-	return state_or_plain(fd, (uint64_t)st->st_size);
+	return state_or_plain(
+		fd >= 0 && resource_may_grow(s, fd, st) ? fd : -1, (uint64_t)st->st_size);
 }
 
 /* What a symlink leads to: one that leads out of the root is a dead link, as it is when it is

@@ -545,6 +545,14 @@ def test_listing_shows_states_and_live_sizes(growing):
     assert json.loads(web.get("/", Accept="application/json"))["entries"][1]["size"] == 101
 
 
+def test_listing_shows_states_of_a_mount_below_the_root(growing, serve):
+    mount = growing[0]
+    web = serve(os.path.dirname(mount.mnt), identity=mount.identity())
+    page = web.get(f"/{os.path.basename(mount.mnt)}/", Accept="application/json")
+    entry, = json.loads(page)["entries"]
+    assert (entry["name"], entry["state"], entry["size"]) == ("f.txt", "growing", 100)
+
+
 def test_the_mounts_own_folder_is_hidden(web):
     assert web.request("/.rww/status").status == 404
 
