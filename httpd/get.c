@@ -45,8 +45,7 @@ static enum MHD_Result file_answer(struct request *rq)
 		if (!again)
 			return result;
 		request_follow(rq, NULL);
-		resource_close(&rq->resource);
-		r = request_open(rq, rq->name, &rq->resource);
+		r = request_open_again(rq);
 		if (r < 0)
 			return reply_errno(rq, r);
 	}

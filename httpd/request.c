@@ -122,17 +122,25 @@ char *request_header(const struct request *rq, const char *name)
 	return j.value;
 }
 
+static size_t data_wanted(const struct request *rq)
+{
+	if (request_is_head(rq))
+		return 0;
+	return has_header(rq, MHD_HTTP_HEADER_RANGE) ||
+			       has_header(rq, MHD_HTTP_HEADER_IF_NONE_MATCH) ||
+			       has_header(rq, MHD_HTTP_HEADER_IF_MODIFIED_SINCE)
+		       ? RESOURCE_SMALL
+		       : RESOURCE_DATA;
+}
+
 int request_open(const struct request *rq, const char *name, struct resource *ret)
 {
-	size_t data_max = RESOURCE_DATA;
+	return resource_open(rq->server, name, data_wanted(rq), ret);
+}
 
-	if (request_is_head(rq))
-		data_max = 0;
-	else if (has_header(rq, MHD_HTTP_HEADER_RANGE) ||
-		 has_header(rq, MHD_HTTP_HEADER_IF_NONE_MATCH) ||
-		 has_header(rq, MHD_HTTP_HEADER_IF_MODIFIED_SINCE))
-		data_max = RESOURCE_SMALL;
-	return resource_open(rq->server, name, data_max, ret);
+int request_open_again(struct request *rq)
+{
+	return resource_open_again(rq->server, data_wanted(rq), &rq->resource);
 }
 
 /* -- the checks that every request passes ---------------------------------------------------- */

@@ -66,6 +66,8 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 bool request_is_head(const struct request *rq);
 /* resource_open(), with what the answer will need. */
 int request_open(const struct request *rq, const char *name, struct resource *ret);
+/* The file that is open, afresh: a request that waited for it keeps it when its name goes. */
+int request_open_again(struct request *rq);
 /* A header of the request; several of that name are joined with commas (RFC 9110 section 5.3). NULL
  * when absent. Free it. */
 char *request_header(const struct request *rq, const char *name);

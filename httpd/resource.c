@@ -179,13 +179,12 @@ bool resource_was_cut(const struct resource *r)
 	       !same_time(&st.st_mtim, &r->st.st_mtim);
 }
 
-int resource_open(const struct server *s, const char *name, size_t data_max, struct resource *ret)
+/* Closes opened, which may be an error, when it fails. */
+static int take(const struct server *s, int opened, size_t data_max, struct resource *ret)
 {
-	autoclose int fd = open_quick(s, name);
+	autoclose int fd = opened;
 	int r;
 
-	if (fd < 0)
-		fd = open_careful(s, name);
 	if (fd < 0)
 		return fd;
 	ret->state = STATE_PLAIN;
@@ -201,6 +200,25 @@ int resource_open(const struct server *s, const char *name, size_t data_max, str
 			return r == -ENODATA ? -EACCES : r; /* made up by the mount: no file */
 	}
 	ret->fd = steal_fd(&fd);
+	return 0;
+}
+
+int resource_open(const struct server *s, const char *name, size_t data_max, struct resource *ret)
+{
+	int fd = open_quick(s, name);
+
+	return take(s, fd < 0 ? open_careful(s, name) : fd, data_max, ret);
+}
+
+int resource_open_again(const struct server *s, size_t data_max, struct resource *r)
+{
+	struct resource fresh;
+	int ret = take(s, root_reopen(r->fd, ROOT_READ), data_max, &fresh);
+
+	if (ret < 0)
+		return ret;
+	resource_close(r);
+	*r = fresh;
 	return 0;
 }
 

@@ -31,6 +31,8 @@ struct resource {
  * than RESOURCE_SMALL does not while many others have theirs.
  */
 int resource_open(const struct server *s, const char *name, size_t data_max, struct resource *ret);
+/* Looks at the file of r afresh, whatever has its name by now; unchanged on failure. */
+int resource_open_again(const struct server *s, size_t data_max, struct resource *r);
 void resource_close(struct resource *r);
 
 /* Whether a file that was complete has begun to change: what was read meanwhile may be of both.

@@ -209,6 +209,27 @@ def test_followers_keep_a_file_that_is_unlinked_renamed_or_replaced(mount, web):
             assert web.request(f"/{what}").status == 404
 
 
+@pytest.mark.parametrize("wanted", ["bytes=100-149", "bytes=100-"])
+@pytest.mark.parametrize("what", ["unlink", "rename", "replace"])
+def test_a_held_range_keeps_a_file_that_is_unlinked_renamed_or_replaced(growing, what, wanted):
+    mount, web, writer = growing
+    mount.write_file("other", b"another" * 100)
+    client = web.connect().begin("/f.txt", Range=wanted)
+    web.wait_held(1)
+    web.process.send_signal(signal.SIGSTOP)  # it hears of growth and end at once
+    writer.write(pattern(50))
+    writer.close()
+    if what == "unlink":
+        mount.probe.call(os.unlink, mount.path("f.txt"))
+    else:
+        names = ("f.txt", "elsewhere") if what == "rename" else ("other", "f.txt")
+        mount.probe.call(os.rename, *map(mount.path, names))
+    web.process.send_signal(signal.SIGCONT)
+    response = client.response()
+    assert (response.status, response.rest()) == (206, pattern(50))
+    assert response.headers["content-range"] in ("bytes 100-149/150", "bytes 100-149/*")
+
+
 def test_an_aborted_file_that_is_continued_ends_well(growing):
     mount, web, writer = growing
     response = web.request("/f.txt")
