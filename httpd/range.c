@@ -126,12 +126,17 @@ static enum range_plan declared_plan(
 	return ret->first < file->edge ? PLAN_CUT : PLAN_FAILED;
 }
 
+/* What has no end is told as one that is still to come: who has got all that a Content-Range names
+ * may not look at how the connection ends (wget). */
 static enum range_plan aborted_plan(
 	const struct range_spec *spec, const struct range_growing *file, struct range *ret)
 {
 	if (!resolve(spec, file->edge, ret))
 		return PLAN_FAILED;
-	return spec->form == RANGE_FROM_TO && spec->last < file->edge ? PLAN_PART : PLAN_CUT;
+	if (spec->form == RANGE_FROM_TO && spec->last < file->edge)
+		return PLAN_PART;
+	ret->last = spec->form == RANGE_FROM_TO ? spec->last : RANGE_OPEN_LAST;
+	return PLAN_CUT;
 }
 
 static bool last_is_open(const struct range_spec *spec, uint64_t edge)

@@ -335,6 +335,18 @@ def test_an_aborted_file_is_never_cleanly_ended(growing, version, how):
     assert web.request("/f.txt", version=version, Range="bytes=100-").status == 500
 
 
+@pytest.mark.parametrize("wanted, told", [
+    ("bytes=10-", f"bytes 10-{MAX}/*"), ("bytes=10-199", "bytes 10-199/*"),
+    ("bytes=-90", f"bytes 10-{MAX}/*"), (f"bytes=10-{MAX}", f"bytes 10-{MAX}/*")])
+def test_a_part_of_an_aborted_file_is_not_whole_by_its_content_range(growing, wanted, told):
+    """wget --continue looks at nothing else once it has all that is named there."""
+    mount, web, writer = growing
+    mount.abort("f.txt")
+    response = web.request("/f.txt", Range=wanted)
+    assert (response.status, response.headers["content-range"]) == (206, told)
+    assert response.cut() == ("closed", pattern(100)[10:])
+
+
 def test_a_held_range_of_a_file_that_aborts(growing):
     mount, web, writer = growing
     client = web.connect().begin("/f.txt", Range="bytes=200-")
