@@ -93,6 +93,10 @@ Components: main
 uris: http://four.example/debian
 signed-by: /k.gpg" "$(cat "$temp/out/machine.sources")"
 
+# Not Debian, so no codename: other distributions' mirrors have no suite of that name.
+write_sources '' trixie "$temp/out" && status=0 || status=1
+expect "no Debian" 1 "$status"
+
 expect "missing packages" $'no-such-package-1\nno-such-package-2' \
 	"$(missing_packages dpkg no-such-package-0=sh no-such-package-1 no-such-package-2=no-such-command)"
 
