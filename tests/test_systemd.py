@@ -99,7 +99,7 @@ echo two >&3
 read -r second <&"${CURL[0]}"
 exec 3>&-
 wait "$CURL_PID" && echo "followed: $first $second"
-echo "niceness: $(awk '{ print $19 }' /proc/"$(systemctl show -p MainPID --value rww-httpd)"/task/*/stat |
+echo "niceness: $(awk -v ours="$(nice)" '{ print $19 - ours }' /proc/"$(systemctl show -p MainPID --value rww-httpd)"/task/*/stat |
 	sort -u | xargs)"
 systemctl reload rww-httpd
 echo "reloaded: $(get a)"
