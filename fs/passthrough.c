@@ -3,11 +3,15 @@
 
 #include <errno.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "common/log.h"
 #include "fs/creds.h"
 #include "fs/fs.h"
@@ -16,6 +20,27 @@
 #ifndef FUSE_DEV_IOC_BACKING_CLOSE
 #define FUSE_DEV_IOC_BACKING_CLOSE _IOW(229, 2, uint32_t)
 #endif
+
+/* A gap inside a huge page of tmpfs is zeros as others: SEEK_HOLE does not show it (holes.c). */
+static bool has_huge_pages(int fd)
+{
+	FILE *mounts = NULL;
+	autofree char *line = NULL, *device = NULL;
+	size_t size = 0;
+	bool huge = false;
+	struct statfs sf;
+	struct stat st;
+
+	if (fstatfs(fd, &sf) == 0 && sf.f_type == TMPFS_MAGIC && fstat(fd, &st) == 0 &&
+		asprintf(&device, " %u:%u ", major(st.st_dev), minor(st.st_dev)) > 0)
+		mounts = fopen("/proc/self/mountinfo", "re");
+	while (mounts && !huge && getline(&line, &size, mounts) > 0)
+		huge = strstr(line, device) &&
+		       (strstr(line, ",huge=always") || strstr(line, ",huge=within_size"));
+	if (mounts)
+		fclose(mounts);
+	return huge;
+}
 
 const char *passthrough_negotiate(struct fs *fs, struct fuse_conn_info *conn)
 {
@@ -27,6 +52,8 @@ const char *passthrough_negotiate(struct fs *fs, struct fuse_conn_info *conn)
 		return "the kernel has none: Linux 6.9 or later is needed";
 	if (geteuid() != 0)
 		return "only root may";
+	if (has_huge_pages(fs->store_fd))
+		return "gaps do not show in the store's huge pages";
 	conn->want |= FUSE_CAP_PASSTHROUGH;
 	/* A store on an overlay is one level up the stack of filesystems already. */
 	conn->max_backing_stack_depth =

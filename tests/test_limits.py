@@ -512,6 +512,24 @@ def test_a_disk_that_fails(mode, image, make_mount):
     mount.stop()
 
 
+@pytest.mark.modes("off")
+def test_a_store_with_huge_pages(mode, base, make_mount):
+    """The store shows no gaps that are smaller than those, so they have to be known."""
+    mount = make_mount(mode, start=False)
+    sandbox.mount("none", mount.store, "tmpfs", 0, "huge=always,size=64m")
+    try:
+        mount.options = []  # as root, with passthrough where it can be had
+        mount.start()
+        assert not mount.passthrough
+        writer = mount.writer("f")
+        writer.write(b"x" * 10)
+        writer.pwrite(b"y", 1 << 20)
+        assert mount.reader("f").read() == b"x" * 10
+        mount.stop()
+    finally:
+        sandbox.umount(mount.store, sandbox.MNT_DETACH)
+
+
 @pytest.mark.modes("on")
 def test_a_store_on_overlayfs(mode, base, make_mount):
     """Passthrough needs a stacking depth of two there; refused or not, it must follow."""
