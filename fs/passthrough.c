@@ -2,6 +2,7 @@
 #include "fs/passthrough.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,22 @@
 #ifndef FUSE_DEV_IOC_BACKING_CLOSE
 #define FUSE_DEV_IOC_BACKING_CLOSE _IOW(229, 2, uint32_t)
 #endif
+
+/* Not of another user namespace, user_namespaces(7): there it would be refused for each file. */
+static bool is_root(void)
+{
+	FILE *map = fopen("/proc/self/uid_map", "re");
+	uint32_t inside, outside, count;
+	bool all = true; /* there are no namespaces */
+
+	if (map) {
+		all = fscanf(map, "%" SCNu32 "%" SCNu32 "%" SCNu32, &inside, &outside, &count) ==
+			      3 &&
+		      inside == 0 && outside == 0 && count == UINT32_MAX;
+		fclose(map);
+	}
+	return all && geteuid() == 0;
+}
 
 /* A gap inside a huge page of tmpfs is zeros as others: SEEK_HOLE does not show it (holes.c). */
 static bool has_huge_pages(int fd)
@@ -50,7 +67,7 @@ const char *passthrough_negotiate(struct fs *fs, struct fuse_conn_info *conn)
 		return "asked for";
 	if (!(conn->capable & FUSE_CAP_PASSTHROUGH))
 		return "the kernel has none: Linux 6.9 or later is needed";
-	if (geteuid() != 0)
+	if (!is_root())
 		return "only root may";
 	if (has_huge_pages(fs->store_fd))
 		return "gaps do not show in the store's huge pages";

@@ -93,6 +93,16 @@ def test_roots_mount_is_for_everybody_but_not_more(make_mount):
     assert user.errno(os.unlink, mount.path("open")) == errno.EACCES
 
 
+@needs_root
+def test_root_of_a_user_namespace_has_no_passthrough(make_mount):
+    mount = make_mount("off", start=False)
+    done = subprocess.run(["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+                           "unshare", "--user", "--map-root-user", "--mount", "timeout", "5", BINARY,
+                           "-f", "-o", "passthrough=on", mount.store, mount.mnt],
+                          capture_output=True, text=True, timeout=10)
+    assert "passthrough=on: cannot be had" in done.stderr and done.returncode == 1, done
+
+
 @pytest.mark.modes("off", "user")
 def test_without_f_it_returns_when_ready(mode, make_mount):
     mount = make_mount(mode, background=True)
