@@ -129,7 +129,7 @@ static ssize_t parts_piece(struct parts_body *b, uint64_t pos, char *buf, size_t
 			ssize_t n = pread(b->rq->resource.fd, buf, left < max ? (size_t)left : max,
 				(off_t)(b->part[i].first + pos));
 
-			return n > 0 ? n : reader_stop(b->rq, buf);
+			return n > 0 ? n : reader_cut(b->rq, OUTCOME_ABORTED, buf);
 		}
 		pos -= length;
 	}

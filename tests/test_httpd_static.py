@@ -405,14 +405,17 @@ def test_curl_resumes(web, tmp_path_factory):
     assert out.read_bytes() == BIG
 
 
-def test_a_file_that_shrinks_under_a_download_is_cut(web, site):
+@pytest.mark.parametrize("wanted", [None, "bytes=0-0,2-"])
+def test_a_file_that_shrinks_under_a_download_is_cut(web, site, wanted):
     (site / "shrinking").write_bytes(bytes(64 << 20))
     client = web.connect()
-    response = client.request("/shrinking")
+    response = client.request("/shrinking", Range=wanted)
     assert response.some()
     os.truncate(site / "shrinking", 100)
     how, body = response.cut()
     assert how in ("closed", "reset") and len(body) < 64 << 20
+    web.wait_metric("cuts_total", 1)
+    procs.wait_until(lambda: '"outcome":"aborted"' in web.access(), "a line in the log")
 
 
 def test_clients_that_reset_leave_nothing(web):
