@@ -90,6 +90,7 @@ static enum MHD_Result directory_answer(struct request *rq)
 		rq->name = name;
 		return reply_redirect(rq, MHD_HTTP_MOVED_PERMANENTLY, name);
 	}
+	rq->by_accept = true;
 	if (*rq->server->options->index && !listing_wants_json(rq) && open_index(rq))
 		return file_answer(rq);
 	if (rq->server->options->no_listing)

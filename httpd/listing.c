@@ -201,6 +201,5 @@ enum MHD_Result listing_answer(struct request *rq)
 	else
 		response = page_response(&t);
 	reply_header(response, "Cache-Control", "no-cache");
-	reply_header(response, "Vary", "Accept");
 	return reply_send(rq, MHD_HTTP_OK, response);
 }

@@ -38,6 +38,8 @@ enum MHD_Result reply_send(struct request *rq, unsigned status, struct MHD_Respo
 	reply_header(r, "Server", "rww-httpd/" RWWFS_VERSION);
 	reply_header(r, "X-Content-Type-Options", "nosniff");
 	add_cors(rq, r);
+	if (rq->by_accept)
+		reply_header(r, "Vary", "Accept");
 	if (atomic_load(&rq->server->draining))
 		reply_header(r, "Connection", "close");
 	rq->status = status;

@@ -30,6 +30,7 @@ struct request {
 	const char *method, *version; /* libmicrohttpd's; NULL before the header is complete */
 	char *name;                   /* below the root, see struct path */
 	bool directory, hidden;
+	bool by_accept; /* what a directory is answered with depends on this header */
 	char *user;
 
 	time_t when;

@@ -333,7 +333,12 @@ def test_index_file(web, serve, site):
     (site / "dir" / "index.html").write_bytes(b"index")
     response = web.request("/dir/")
     assert response.headers["content-type"].startswith("text/html")
+    assert response.headers["vary"] == "Accept"  # or a cache has it for who wants JSON
     assert response.rest() == b"index"
+    tag = response.headers["etag"]
+    assert web.request("/dir/", If_None_Match=tag).headers["vary"] == "Accept"
+    assert web.request("/dir/", Accept="application/json").headers["vary"] == "Accept"
+    assert "vary" not in web.request("/dir/index.html").headers
     assert "index.html" in web.get("/dir/", Accept="application/json").decode()
     assert b"b.html" in serve(site, "--index=").get("/dir/")
 
