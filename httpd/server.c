@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -355,13 +356,23 @@ void server_reload(struct server *s)
 	notify("READY=1");
 }
 
+/* What died may be a mount below the root. */
+static bool root_answers(const struct server *s)
+{
+	struct statfs fs;
+
+	return !fstatfs(s->root, &fs);
+}
+
 /* A mount that died is looked for until there is another; after a crowd has left, its memory goes
  * back to the system. */
 void server_tidy(struct server *s)
 {
 	unsigned now = clients_count(&s->clients);
 
-	if (atomic_load(&s->root_lost))
+	if (atomic_load(&s->root_lost) && root_answers(s))
+		atomic_store(&s->root_lost, false);
+	else if (atomic_load(&s->root_lost))
 		reopen_root(s);
 	if (s->crowd >= CROWD && now < s->crowd / 2) {
 		(void)malloc_trim(0); /* whether there was anything */

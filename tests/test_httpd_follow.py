@@ -528,6 +528,23 @@ def test_a_mount_that_goes_away(serve, make_mount):
     assert response.cut() == ("closed", b"")
 
 
+def test_a_mount_below_the_root_that_goes_away(serve, make_mount):
+    mount = make_mount("off")
+    mount.write_file("f.txt", b"x")
+    web = serve(os.path.dirname(mount.mnt))
+    web.allow_log("Transport endpoint is not connected")  # but not that the root is back
+    name = f"/{os.path.basename(mount.mnt)}/f.txt"
+    assert web.get(name) == b"x"
+    mount.failed = True  # it is not to be judged
+    procs.kill(mount.pid)
+    assert web.request(name).status == 503
+    time.sleep(1.2)  # the root is looked for each second
+    assert web.request(f"/{os.path.basename(mount.store)}/f.txt").status == 200
+    mounts.rescue(mount.mnt)
+    make_mount("off", store=mount.store, mnt=mount.mnt)
+    assert web.get(name) == b"x"
+
+
 def test_the_live_query_has_no_ranges_while_the_file_grows(growing):
     """For media players: they ask for bytes=0- and take the answer for the whole."""
     _, web, writer = growing
