@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -43,6 +44,8 @@ int accesslog_reopen(struct accesslog *log)
 		return fd;
 	if (dup3(fd, log->fd, O_CLOEXEC) < 0)
 		r = -errno;
+	else
+		atomic_store(&log->torn, false);
 	(void)close(fd); /* nothing was written through it */
 	return r;
 }
@@ -111,6 +114,20 @@ static void format_json(struct text *t, const struct accesslog_entry *e)
 	text_put(t, "}\n");
 }
 
+/* In one piece. A line that a full disk took only half of ends where the next one begins. */
+static void write_line(struct accesslog *log, const struct text *t)
+{
+	bool torn = atomic_exchange(&log->torn, false);
+	struct iovec parts[] = {{(void *)(uintptr_t) "\n", torn}, {t->data, t->len}};
+	ssize_t n = writev(log->fd, parts, 2);
+
+	if (n == (ssize_t)(t->len + torn))
+		return;
+	if (torn || n > 0)
+		atomic_store(&log->torn, true);
+	log_warn("cannot write to the access log: %s, ignoring", strerror(n < 0 ? errno : ENOSPC));
+}
+
 void accesslog_write(struct accesslog *log, const struct accesslog_entry *entry)
 {
 	struct text t = {0};
@@ -121,8 +138,9 @@ void accesslog_write(struct accesslog *log, const struct accesslog_entry *entry)
 		format_json(&t, entry);
 	else
 		format_combined(&t, entry);
-	if (t.failed || write(log->fd, t.data, t.len) != (ssize_t)t.len)
-		log_warn("cannot write to the access log: %s, ignoring",
-			strerror(t.failed ? ENOMEM : errno));
+	if (t.failed)
+		log_warn("cannot write to the access log: %s, ignoring", strerror(ENOMEM));
+	else
+		write_line(log, &t);
 	text_free(&t);
 }

@@ -7,6 +7,7 @@
 #ifndef HTTPD_ACCESSLOG_H
 #define HTTPD_ACCESSLOG_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
@@ -17,6 +18,7 @@ struct accesslog {
 	const char *file; /* NULL: no log; "-": stdout */
 	enum options_format format;
 	int fd;
+	atomic_bool torn; /* its last line has no end */
 };
 
 /* Strings may be NULL, and hold whatever a client sent. */

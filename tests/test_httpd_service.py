@@ -324,6 +324,29 @@ def test_log_is_reopened_on_sighup(serve, site):
     procs.wait_until(web.access, "a line in it")
 
 
+@pytest.mark.skipif(not ROOT, reason="root: mounts a small filesystem")
+def test_a_full_disk_breaks_one_line_of_the_log(serve, site, base):
+    folder = pathlib.Path(tempfile.mkdtemp(dir=base))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "none", folder], check=True)
+    try:
+        (folder / "other").write_bytes(bytes(4096))
+        web = serve(site, f"--access-log={folder}/access")
+        web.allow_log("cannot write to the access log: No space left on device, ignoring")
+        while "No space" not in web.log():
+            web.get("/a.txt")
+        (folder / "other").unlink()
+        before = len((folder / "access").read_bytes())
+        assert before == 4096
+        web.get("/a.txt")
+        procs.wait_until(lambda: (folder / "access").stat().st_size > before, "another line")
+        lines = (folder / "access").read_text().splitlines()
+        assert [line.endswith("}") for line in lines].count(False) == 1
+        assert all(line.count("status") <= 1 for line in lines)
+        web.stop()
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
 def test_credentials_are_read_again_on_sighup(serve, site, folder):
     tokens = folder / "tokens"
     tokens.write_text("old\n")
