@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -530,34 +531,50 @@ def test_a_store_with_huge_pages(mode, base, make_mount):
         sandbox.umount(mount.store, sandbox.MNT_DETACH)
 
 
-@pytest.mark.modes("on")
-def test_a_store_on_overlayfs(mode, base, make_mount):
-    """Passthrough needs a stacking depth of two there; refused or not, it must follow."""
-    layers = os.path.join(base, f"overlay-{os.getpid()}")
-    for name in ("lower", "upper", "work", "merged"):
-        os.makedirs(os.path.join(layers, name))
-    sandbox.mount("tmpfs", layers, "tmpfs")
-    for name in ("lower", "upper", "work", "merged"):
+@pytest.fixture
+def overlay(base):
+    """An overlay filesystem, whose lower layer has a folder "store" with one in it."""
+    layers = tempfile.mkdtemp(dir=base, prefix="overlay-")
+    sandbox.mount("tmpfs", layers, "tmpfs", 0, "mode=755")
+    for name in ("lower/store/folder", "upper", "work", "merged"):
         os.makedirs(os.path.join(layers, name))
     merged = os.path.join(layers, "merged")
     sandbox.mount("overlay", merged, "overlay", 0, f"lowerdir={layers}/lower,"
                   f"upperdir={layers}/upper,workdir={layers}/work")
-    try:
-        mount = make_mount(mode, store=merged)
-        writer = mount.writer("f")
-        writer.write(b"hello")
-        reader = mount.reader("f")
-        assert reader.read() == b"hello"
-        held = reader.begin_read().wait_held()
-        writer.write(b"!")
-        assert held.result() == b"!"
-        held = reader.begin(raw_read, 100).wait_held()
-        writer.close()
-        assert held.result() == b""
-        mount.stop()
-    finally:
-        sandbox.umount(merged, sandbox.MNT_DETACH)
-        sandbox.umount(layers, sandbox.MNT_DETACH)
+    yield merged
+    sandbox.umount(merged, sandbox.MNT_DETACH)
+    sandbox.umount(layers, sandbox.MNT_DETACH)
+
+
+@pytest.mark.modes("on")
+def test_a_store_on_overlayfs(mode, overlay, make_mount):
+    """Passthrough needs a stacking depth of two there; refused or not, it must follow."""
+    mount = make_mount(mode, store=overlay)
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    held = reader.begin_read().wait_held()
+    writer.write(b"!")
+    assert held.result() == b"!"
+    held = reader.begin(raw_read, 100).wait_held()
+    writer.close()
+    assert held.result() == b""
+
+
+@pytest.mark.modes("on", "off")
+def test_a_store_that_an_overlay_has_from_a_lower_layer(mode, overlay, make_mount):
+    """As in a container. A folder has another birth time once something was made in it."""
+    mount = make_mount(mode, "attr_timeout=0,entry_timeout=0",
+                       store=os.path.join(overlay, "store"))
+    for name in ("f", "folder/f"):
+        folder = os.path.dirname(mount.path(name))
+        with open(mount.path(name), "xb") as f:
+            f.write(b"hello")
+        with open(mount.path(name), "rb") as f:
+            assert f.read() == b"hello"
+        assert "f" in os.listdir(folder)
+        assert os.stat(folder).st_ino == os.stat(os.path.dirname(mount.stored(name))).st_ino
 
 
 @pytest.mark.modes("on", "off")
