@@ -14,6 +14,7 @@ RWW_TEST_DIR where stores and mount points are made (default: the system's tempo
 """
 import functools
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -63,6 +64,17 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [i for i in items if i not in out]
 
 
+@functools.lru_cache(maxsize=None)
+def libfuse_version():
+    said = subprocess.run([mounts.BINARY, "--version"], check=True, capture_output=True, text=True)
+    return tuple(map(int, re.search(r"libfuse (\d+)\.(\d+)", said.stdout).groups()))
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("tmpfile") and libfuse_version() < (3, 17):
+        pytest.skip("O_TMPFILE: needs libfuse 3.17")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield
@@ -91,7 +103,7 @@ def passthrough_refusal(base):
     probe.options = []
     try:
         probe.start()
-        return "" if probe.passthrough else probe.ready["rest"].strip(" ()")
+        return "" if probe.passthrough else probe.ready["rest"].partition("), ")[0].lstrip(" (")
     finally:
         probe.destroy()
 
