@@ -12,9 +12,10 @@ from harness.mount import REPO
 from harness.tools import need
 from harness.webservers import CUT, PROGRAMS, WebServer
 
-A, B, C = pattern(200_000, 1), pattern(200_000, 2), pattern(100_000, 3)
+A, B, C = pattern(300_000, 1), pattern(200_000, 2), pattern(100_000, 3)
 WHOLE = A + B + C
 BUFFERED = 128 << 10  # what a server keeps until more of a declared file is there, at most
+PYTHON_READS = 256 << 10  # at a time, since 3.14
 
 NAMES = {"Apache httpd": "apache", "Python http.server": "python", "busybox httpd": "busybox"}
 
@@ -210,7 +211,7 @@ def wait_at_the_edge(mount, web, count):
     responses = [web.connect().begin("/f").response() for _ in range(count)]
     parts = []
     for response in responses:
-        parts.append(response.at_least(len(A) - BUFFERED))
+        parts.append(response.at_least(len(A) - PYTHON_READS))
     return writer, responses, parts
 
 
