@@ -232,6 +232,8 @@ def test_programs_that_open_with_o_nonblock(mount):
 
 
 def test_tail_f_shows_every_line(mount):
+    if b"uutils" in run(["tail", "--version"]):
+        pytest.skip("tail: that of uutils shows nothing before it meets an end")
     writer = mount.writer("f")
     out = os.path.join(mount.run, "out")
     with open(out, "wb") as stdout:
@@ -260,12 +262,12 @@ def test_grep_line_buffered_shows_lines_as_they_come(mount):
 
 def test_timeout_ends_cat_of_a_stalled_file(mount):
     writer = mount.writer("f")
-    writer.write(b"hello")
+    writer.write(b"hello\n")
     started = time.monotonic()
     cat = mount.popen(["timeout", "1", "cat", mount.path("f")], stdout=subprocess.PIPE)
     out, _ = cat.communicate(timeout=procs.seconds(10))
     assert cat.returncode == 124
-    assert out == b"hello"
+    assert out == b"hello\n"
     assert time.monotonic() - started < 1 + procs.seconds(1)
     mount.wait_readers("f", 0)
 
