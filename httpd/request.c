@@ -91,14 +91,24 @@ static bool has_header(const struct request *rq, const char *name)
 
 struct joined {
 	const char *name;
+	bool as_sent; /* with the white space behind it, which the library leaves (0.9.75) */
 	char *value;
-	bool failed;
 };
+
+static size_t length_of(const char *value, bool as_sent)
+{
+	size_t len = strlen(value);
+
+	while (!as_sent && len && (value[len - 1] == ' ' || value[len - 1] == '\t'))
+		len--;
+	return len;
+}
 
 static enum MHD_Result join(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
 {
 	struct joined *j = cls;
-	size_t old = j->value ? strlen(j->value) + 1 : 0, len = strlen(value ? value : "");
+	size_t old = j->value ? strlen(j->value) + 1 : 0;
+	size_t len = value ? length_of(value, j->as_sent) : 0;
 	char *grown;
 
 	if (strcasecmp(name, j->name))
@@ -108,18 +118,25 @@ static enum MHD_Result join(void *cls, enum MHD_ValueKind kind, const char *name
 		return MHD_NO;
 	if (old)
 		grown[old - 1] = ',';
-	memcpy(grown + old, value ? value : "", len + 1);
+	if (len)
+		memcpy(grown + old, value, len);
+	grown[old + len] = '\0';
 	j->value = grown;
 	return MHD_YES;
 }
 
-char *request_header(const struct request *rq, const char *name)
+static char *header(const struct request *rq, const char *name, bool as_sent)
 {
-	struct joined j = {.name = name};
+	struct joined j = {.name = name, .as_sent = as_sent};
 
 	if (has_header(rq, name))
 		(void)MHD_get_connection_values(rq->connection, MHD_HEADER_KIND, join, &j);
 	return j.value;
+}
+
+char *request_header(const struct request *rq, const char *name)
+{
+	return header(rq, name, false);
 }
 
 static size_t data_wanted(const struct request *rq)
@@ -145,11 +162,12 @@ int request_open_again(struct request *rq)
 
 /* -- the checks that every request passes ---------------------------------------------------- */
 
-/* How the body is framed must be beyond doubt (RFC 9112 section 6.3): one length, or chunked. */
+/* How the body is framed must be beyond doubt (RFC 9112 section 6.3), also for the library: one
+ * length, or chunked. */
 static bool framing_is_sound(const struct request *rq)
 {
-	autofree char *length = request_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
-	autofree char *encoding = request_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+	autofree char *length = header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH, true);
+	autofree char *encoding = header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING, true);
 
 	if (encoding && (length || strcasecmp(encoding, "chunked") || request_is_http_1_0(rq)))
 		return false;

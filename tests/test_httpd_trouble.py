@@ -137,7 +137,8 @@ def test_absurd_headers(web, head, statuses):
 
 @pytest.mark.parametrize("framing", [
     b"Content-Length: 5\r\nTransfer-Encoding: chunked", b"Content-Length: 5\r\nContent-Length: 9",
-    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"])
+    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    b"Transfer-Encoding: chunked "])
 def test_nothing_is_smuggled_behind_a_doubtful_length(web, framing):
     answer = raw(web, b"GET /a.txt HTTP/1.1\r\nHost: x\r\n" + framing +
                  b"\r\n\r\n0\r\n\r\nGET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n")

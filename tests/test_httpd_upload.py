@@ -245,6 +245,17 @@ def test_a_date_that_is_for_reading_only_hinders_no_change(plain):
     assert web.request("/a", "DELETE", If_Modified_Since=date).status == 204
 
 
+@pytest.mark.parametrize("space", [" ", "\t", " \t "])
+def test_white_space_behind_a_header_is_no_part_of_it(plain, space):
+    """RFC 9112 section 5: the condition counts."""
+    web, path = plain
+    assert web.request("/a", "PUT", body=b"x").status == 201
+    date = "Thu, 01 Jan 1970 00:00:00 GMT" + space
+    assert web.request("/a", "DELETE", If_Unmodified_Since=date).status == 412
+    last = web.request("/a", "HEAD", Host="test" + space).headers["last-modified"]
+    assert web.request("/a", If_Modified_Since=last + space).status == 304
+
+
 def test_what_cannot_be_read_exists(plain):
     web, path = plain
     os.mkfifo(path / "pipe")
