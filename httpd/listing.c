@@ -160,6 +160,15 @@ static int gather(const struct request *rq, DIR *dir, struct listing *l)
 	return r;
 }
 
+struct tm listing_time(const struct listing_entry *e)
+{
+	struct tm tm;
+
+	if (!gmtime_r(&e->modified.tv_sec, &tm))
+		(void)gmtime_r(&(time_t){0}, &tm); /* which has one */
+	return tm;
+}
+
 static void listing_free(struct listing *l)
 {
 	for (size_t i = 0; i < l->count; i++)

@@ -28,6 +28,9 @@ struct listing {
 enum MHD_Result listing_answer(struct request *rq);
 bool listing_wants_json(const struct request *rq);
 
+/* When it was modified, in UTC; the year 1970 when that year has no number. */
+struct tm listing_time(const struct listing_entry *e);
+
 void listing_html(const struct request *rq, const struct listing *l, struct text *ret);
 void listing_json(const struct request *rq, const struct listing *l, struct text *ret);
 

@@ -29,7 +29,7 @@ static void cell_name(const struct request *rq, const struct listing_entry *e, s
 static void row(const struct request *rq, const struct listing_entry *e, struct text *t)
 {
 	char when[32];
-	struct tm tm;
+	struct tm tm = listing_time(e);
 
 	text_put(t, "<tr>");
 	cell_name(rq, e, t);
@@ -39,7 +39,6 @@ static void row(const struct request *rq, const struct listing_entry *e, struct 
 	text_put(t, "</td><td class=\"size\">");
 	if (!e->directory)
 		page_progress(t, &e->progress);
-	gmtime_r(&e->modified.tv_sec, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%d %H:%M", &tm);
 	text_printf(t, "</td><td class=\"time\">%s</td></tr>\n", when);
 }

@@ -10,9 +10,8 @@
 static void entry_json(const struct listing_entry *e, struct text *t)
 {
 	char when[32];
-	struct tm tm;
+	struct tm tm = listing_time(e);
 
-	gmtime_r(&e->modified.tv_sec, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
 	text_put(t, "{\"name\":");
 	text_json(t, e->name);

@@ -295,6 +295,22 @@ def test_long_names(web):
 
 # -- directories
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="root: mounts a filesystem with such times")
+def test_times_that_have_no_year_are_listed(serve, base):
+    """Of tmpfs and others; the store may have them, too."""
+    folder = tempfile.mkdtemp(dir=base)
+    subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
+    try:
+        subprocess.run(["touch", "-d", "@4611686018427387904", f"{folder}/f"], check=True)
+        web = serve(folder)
+        (entry,) = json.loads(web.get("/", Accept="application/json"))["entries"]
+        assert entry["modified"] == "1970-01-01T00:00:00.000Z"
+        assert b'<td class="time">1970-01-01 00:00</td>' in web.get("/")
+        web.stop()
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
 def test_json_listing(web, site):
     (site / 'odd "\\ name\n').write_bytes(b"x")
     listing = json.loads(web.get("/", Accept="application/json"))
