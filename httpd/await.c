@@ -11,6 +11,7 @@
 #include "httpd/clock.h"
 #include "httpd/path.h"
 #include "httpd/prefer.h"
+#include "httpd/reader.h"
 #include "httpd/root.h"
 #include "httpd/server.h"
 
@@ -87,6 +88,7 @@ int await_name(struct request *rq)
 		case HOLD_HELD:
 			return 1;
 		case HOLD_GONE:
+			reader_note_gone(rq);
 			return -ECONNABORTED;
 		case HOLD_READY:
 			break;

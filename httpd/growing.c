@@ -13,6 +13,7 @@
 #include "httpd/body.h"
 #include "httpd/complete.h"
 #include "httpd/range.h"
+#include "httpd/reader.h"
 #include "httpd/reply.h"
 #include "httpd/server.h"
 #include "httpd/view.h"
@@ -92,6 +93,7 @@ static bool hold(struct request *rq, uint64_t offset, uint64_t edge, enum MHD_Re
 		*ret_result = MHD_YES;
 		return true;
 	case HOLD_GONE:
+		reader_note_gone(rq);
 		*ret_result = MHD_NO;
 		return true;
 	case HOLD_READY:

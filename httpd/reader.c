@@ -38,10 +38,15 @@ ssize_t reader_cut(struct request *rq, enum outcome why, char *buf)
 	return reader_stop(rq, buf);
 }
 
+void reader_note_gone(struct request *rq)
+{
+	rq->outcome = atomic_load(&rq->server->draining) ? OUTCOME_STOPPED : OUTCOME_GONE;
+}
+
 bool reader_looks_again(struct request *rq, enum hold hold)
 {
 	if (hold == HOLD_GONE)
-		rq->outcome = atomic_load(&rq->server->draining) ? OUTCOME_STOPPED : OUTCOME_GONE;
+		reader_note_gone(rq);
 	return hold != HOLD_HELD;
 }
 

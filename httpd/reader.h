@@ -25,6 +25,9 @@ void reader_note_cut(struct request *rq, enum outcome why);
 /* Both. */
 ssize_t reader_cut(struct request *rq, enum outcome why, char *buf);
 
+/* After HOLD_GONE: the client left, or this server stops. */
+void reader_note_gone(struct request *rq);
+
 /* True when it is time to look again, false when the request is held: the reader returns 0. */
 bool reader_looks_again(struct request *rq, enum hold hold);
 

@@ -488,16 +488,18 @@ def test_drain_lets_followers_end(serve, mount):
 
 def test_drain_ends_with_a_cut(serve, mount):
     web = serve(mount.mnt, "--drain-timeout=0.1", identity=mount.identity())
-    web.allow_log("cutting 2 connections")
+    web.allow_log("cutting 3 connections")
     writer = mount.writer("f.txt")
     writer.write(b"begin")
     response, held = web.request("/f.txt"), web.connect().begin("/f.txt", Range="bytes=99-")
+    waiting = web.connect().begin("/never", Prefer="wait=1000")
     assert response.exactly(5) == b"begin"
-    web.wait_held(2)
+    web.wait_held(3)
     web.process.send_signal(signal.SIGTERM)
     assert response.cut() == ("closed", b"")
-    assert held.is_closed()
+    assert held.is_closed() and waiting.is_closed()
     assert web.wait() == 0
+    assert [line["outcome"] for line in web.logged(3)] == ["stopped"] * 3  # nobody left
     writer.close()
 
 
