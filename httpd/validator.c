@@ -13,9 +13,10 @@
 /* The same where times are whole seconds, or pairs of them: ext4 with small inodes, FAT. */
 #define COARSE_NS 2000000000
 
+/* Of a time some 292 years from 1970 they begin anew: for a tag as good as any. */
 static int64_t nanoseconds(const struct timespec *t)
 {
-	return (int64_t)t->tv_sec * 1000000000 + t->tv_nsec;
+	return (int64_t)((uint64_t)t->tv_sec * 1000000000 + (uint64_t)t->tv_nsec);
 }
 
 void validator_of_stat(const struct stat *st, const struct timespec *now, struct validator *ret)
