@@ -73,7 +73,8 @@ def test_empty_file(web):
 
 
 @pytest.mark.parametrize("target", ["/a.txt", "/big.bin", "/", "/empty"])
-def test_head_mirrors_get(web, target):
+def test_head_mirrors_get(web, site, target):
+    aged(site / target[1:])
     get, head = web.request(target), web.request(target, "HEAD")
     assert head.status == get.status
     ignore = {"date"}
