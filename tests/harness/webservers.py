@@ -53,9 +53,9 @@ class Fetch:
 
 
 class WebServer:
-    """edits: what is different from the recipe, {text: replacement}."""
+    """edits: what is different from the recipe, {text: replacement}. options: of rww-httpd."""
 
-    def __init__(self, name, root, edits=()):
+    def __init__(self, name, root, edits=(), options=()):
         self.name = name
         self.run = tempfile.mkdtemp(prefix="webserver-")
         self.port = free_port()
@@ -64,7 +64,7 @@ class WebServer:
         self._edit(recipes, dict(edits))
         self.argv = [os.path.join(recipes, "serve"), name, root, str(self.port)]
         if name == "rww-httpd":
-            self.argv = [server.BINARY, f"--listen=127.0.0.1:{self.port}", root]
+            self.argv = [server.BINARY, f"--listen=127.0.0.1:{self.port}", *options, root]
         self.log_path = os.path.join(self.run, "log")
         self.fetches, self.clients = [], []
         self.process = None
