@@ -121,6 +121,8 @@ static void finish(struct fs *fs, struct waiter *w, int error)
 /* Whether it is worth asking the rule about w; size is the file's. */
 static bool may_answer_locked(const struct waiter *w, uint64_t size)
 {
+	if (w->tries)
+		return true;
 	if (w->handle && w->file->n_changing)
 		return false;
 	if (w->file->state != FILE_GROWING || w->page)
@@ -160,7 +162,7 @@ void hold_request(struct fs *fs, struct waiter *w)
 	copy.interrupted = w->interrupted;
 	declared = f->declared;
 	changing = f->n_changing;
-	wake = may_answer_locked(w, 0);
+	wake = !w->tries && may_answer_locked(w, 0);
 	if (!refused) {
 		list_locked(fs, w);
 		earliest = fs->hold.all.next == &w->on_clock && w->deadline_ms != UINT64_MAX;
@@ -173,8 +175,10 @@ void hold_request(struct fs *fs, struct waiter *w)
 	}
 	if (earliest)
 		watch_ring(&fs->watch);
-	if (copy.handle || copy.first_byte) /* others wait for the end, which comes by itself */
-		watch_arm(fs, f);
+	if (copy.tries)
+		watch_by_time(fs, f);
+	else if (copy.handle || copy.first_byte)
+		watch_arm(fs, f); /* others wait for the end, which comes by itself */
 	if (wake || (!changing && missed(fs, f, &copy, declared)))
 		hold_wake(fs, f);
 	file_put(fs, f);

@@ -3,9 +3,10 @@
  * Who waits, and waking them.
  *
  * A waiter is a request that was not answered yet: a read at the live edge, or an open (hold=open,
- * or of a file that is still empty, see open.c). It is owned by exactly one of: the thread that
- * makes it, until it is listed; the lists, while it is listed; whoever takes it off a list under
- * the files lock, who then answers and frees it. The order on which everything rests:
+ * of a file that is still empty, or of one whose setup lock is not to be had, see open.c). It is
+ * owned by exactly one of: the thread that makes it, until it is listed; the lists, while it is
+ * listed; whoever takes it off a list under the files lock, who then answers and frees it. The
+ * order on which everything rests:
  *
  *   1. fuse_req_interrupt_func() with the waiter not yet listed (it may run the callback at once);
  *   2. under the files lock: if interrupted meanwhile, answer EINTR; otherwise list it;
@@ -47,6 +48,7 @@ struct waiter {
 	uint32_t want;
 	bool page, nonblock;
 	bool first_byte;  /* an open: until there is one, or the end */
+	bool tries;       /* an open: again and again (watch_by_time()) */
 	bool sent_back;   /* an open: came again, see open.c */
 	bool listed;      /* files lock */
 	bool interrupted; /* files lock */

@@ -23,6 +23,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -35,7 +36,15 @@
 #include "fs/reply.h"
 #include "fs/status.h"
 
-enum decision { OPEN_NOW, OPEN_WAIT, OPEN_WAIT_FIRST_BYTE, OPEN_LOOK_UP, OPEN_AGAIN, OPEN_DENIED };
+enum decision {
+	OPEN_NOW,
+	OPEN_WAIT,
+	OPEN_WAIT_FIRST_BYTE,
+	OPEN_TRY,
+	OPEN_LOOK_UP,
+	OPEN_AGAIN,
+	OPEN_DENIED
+};
 
 static bool is_writer(const struct fuse_file_info *fi)
 {
@@ -231,7 +240,7 @@ static void take_back_handle(struct fs *fs, struct handle *h, char **failed)
 }
 
 static int wait_to_open(fuse_req_t req, struct file *f, const struct fuse_file_info *fi,
-	bool first_byte, bool sent_back)
+	enum decision why, bool sent_back)
 {
 	struct fs *fs = fs_of(req);
 	autofree struct fuse_file_info *copy = malloc(sizeof(*copy));
@@ -243,7 +252,8 @@ static int wait_to_open(fuse_req_t req, struct file *f, const struct fuse_file_i
 	}
 	*copy = *fi;
 	w->fi = steal_ptr(&copy);
-	w->first_byte = first_byte;
+	w->first_byte = why == OPEN_WAIT_FIRST_BYTE;
+	w->tries = why == OPEN_TRY;
 	w->sent_back = sent_back;
 	pthread_mutex_lock(&fs->files_lock);
 	file_ref_locked(f);
@@ -269,19 +279,49 @@ int open_check_flags(const struct file *f, int flags)
 	return (flags & O_APPEND) && !(flags & O_TRUNC) ? 0 : -EPERM;
 }
 
-/* Opens f for req, or has it wait. Errors are replied. */
-static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi, bool sent_back)
+/*
+ * Another open may have it for as long as the store keeps that one waiting, for its marker or its
+ * truncation. Whoever waits here cannot be killed, and keeps a thread from others: so a reader does
+ * not for long. A writer would only be next to wait for the store.
+ */
+static bool lock_setup(struct file *f, bool writes, bool resumed)
+{
+	const long patience_ns = 20000000;
+	struct timespec until;
+
+	if (writes)
+		return pthread_mutex_lock(&f->setup) == 0;
+	if (pthread_mutex_trylock(&f->setup) == 0)
+		return true;
+	if (resumed || clock_gettime(CLOCK_REALTIME, &until) < 0)
+		return false;
+	until.tv_nsec += patience_ns;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	return pthread_mutex_timedlock(&f->setup, &until) == 0;
+}
+
+/* Opens f for req, or has it wait; resumed: not for the first time. Errors are replied. */
+static void open_file(
+	fuse_req_t req, struct file *f, struct fuse_file_info *fi, bool sent_back, bool resumed)
 {
 	struct fs *fs = fs_of(req);
 	enum handle_kind kind = HANDLE_WRITER;
 	enum decision decision = OPEN_NOW;
 	autofree char *failed = NULL;
 	struct handle *h = NULL;
+	const bool writes = is_writer(fi) || (fi->flags & O_TRUNC);
 	int r;
 
-	pthread_mutex_lock(&f->setup);
-	r = file_open_descriptors(fs, f, (fi->flags & O_ACCMODE) != O_WRONLY,
-		is_writer(fi) || (fi->flags & O_TRUNC), -1);
+	if (!lock_setup(f, writes, resumed)) {
+		r = wait_to_open(req, f, fi, OPEN_TRY, sent_back);
+		if (r < 0)
+			reply_error(req, r);
+		return;
+	}
+	r = file_open_descriptors(fs, f, (fi->flags & O_ACCMODE) != O_WRONLY, writes, -1);
 	if (r == 0)
 		r = open_check_flags(f, fi->flags);
 	if (r == 0) {
@@ -303,7 +343,7 @@ static void open_file(fuse_req_t req, struct file *f, struct fuse_file_info *fi,
 	if (fi->flags & O_TRUNC)
 		hold_wake(fs, f);
 	if (r == 0 && (decision == OPEN_WAIT || decision == OPEN_WAIT_FIRST_BYTE)) {
-		r = wait_to_open(req, f, fi, decision == OPEN_WAIT_FIRST_BYTE, sent_back);
+		r = wait_to_open(req, f, fi, decision, sent_back);
 		if (r == 0)
 			return;
 	}
@@ -330,13 +370,13 @@ void open_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		reply_error(req, r);
 		return;
 	}
-	open_file(req, f, fi, false);
+	open_file(req, f, fi, false, false);
 	file_put(fs, f);
 }
 
 void open_resume(struct fs *fs, struct waiter *w)
 {
-	open_file(w->req, w->file, w->fi, w->sent_back);
+	open_file(w->req, w->file, w->fi, w->sent_back, true);
 }
 
 /* A file that has just been made: fd is open on it, i is referenced for the kernel. */

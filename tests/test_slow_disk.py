@@ -20,13 +20,13 @@ syncing = pytest.mark.parametrize("options", ["sync=complete", "sync=complete,li
 
 
 class Disk:
-    """mount's fsyncs, of files that have their marker ("data") or have none ("marker"), removals of
-    markers ("removal"), and truncations ("size")."""
+    """mount's fsyncs, of files that have their marker ("data") or have none ("marker"), markers that
+    are set ("setting") and removed ("removal"), and truncations ("size")."""
 
     def __init__(self, folder):
         self.folder = folder
         self.mount = None
-        for which in ("data", "marker", "removal", "size"):
+        for which in ("data", "marker", "setting", "removal", "size"):
             self.set(which, "")
 
     def set(self, which, content):
@@ -306,3 +306,23 @@ def test_nobody_waits_with_a_truncation(start, disk, error):
         assert held.errno() == errno.EIO
     disk.set("size", "")
     writer.close()
+
+
+def test_nobody_waits_with_a_marker(start, disk):
+    """Nor do those who open that file, if they are killed."""
+    mount = start("")
+    for name in ("f", "g"):
+        mount.write_file(name, b"hello")
+    dying, late = mount.agent(), mount.agent()
+    with disk.stalled("setting"):
+        opening = mount.agent().begin(os.open, mount.path("f"), os.O_WRONLY)
+        disk.wait_waiting()
+        dying.begin(os.open, mount.path("f"), os.O_RDONLY)
+        begun = late.begin(os.open, mount.path("f"), os.O_RDONLY)
+        procs.wait_until(lambda: mount.waiting() == 3, "three opens to wait")
+        dying.kill()
+        assert dying.wait() == -signal.SIGKILL
+        with open(mount.path("g"), "rb") as f:
+            assert f.read() == b"hello"
+    assert opening.result() >= 0
+    assert late.call(os.read, begun.result(), 100) == b"hello"

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // To be preloaded: fsync(2) and fdatasync(2) as they are on a disk that takes its time, or fails,
-// fremovexattr(2) and ftruncate(2) likewise.
+// fsetxattr(2), fremovexattr(2) and ftruncate(2) likewise.
 //
 // In the folder SLOW_DISK, the file "marker" stands for fsyncs of files without rwwfs's marker,
-// "data" for those that have it, "removal" for fremovexattr(2), "size" for ftruncate(2). A call
-// waits until nobody has that file locked, and fails with EIO when it is not empty.
+// "data" for those that have it, "setting" for fsetxattr(2), "removal" for fremovexattr(2), "size"
+// for ftruncate(2). A call waits until nobody has that file locked, and fails with EIO when it is not empty.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -46,6 +46,13 @@ int fsync(int fd)
 int fdatasync(int fd)
 {
 	return sync_slowly(fd, SYS_fdatasync);
+}
+
+int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+	if (wait_for_disk("setting") < 0)
+		return -1;
+	return (int)syscall(SYS_fsetxattr, fd, name, value, size, flags);
 }
 
 int fremovexattr(int fd, const char *name)
