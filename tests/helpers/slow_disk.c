@@ -4,7 +4,8 @@
 //
 // In the folder SLOW_DISK, the file "marker" stands for fsyncs of files without rwwfs's marker,
 // "data" for those that have it, "setting" for fsetxattr(2), "removal" for fremovexattr(2), "size"
-// for ftruncate(2). A call waits until nobody has that file locked, and fails with EIO when it is not empty.
+// for ftruncate(2). A call waits until nobody has that file locked, and fails with EIO when it is
+// not empty.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
