@@ -370,10 +370,12 @@ void server_tidy(struct server *s)
 {
 	unsigned now = clients_count(&s->clients);
 
-	if (atomic_load(&s->root_lost) && root_answers(s))
-		atomic_store(&s->root_lost, false);
-	else if (atomic_load(&s->root_lost))
-		reopen_root(s);
+	if (atomic_load(&s->root_lost)) {
+		if (root_answers(s))
+			atomic_store(&s->root_lost, false);
+		else
+			reopen_root(s);
+	}
 	if (s->crowd >= CROWD && now < s->crowd / 2) {
 		(void)malloc_trim(0); /* whether there was anything */
 		s->crowd = now;

@@ -531,6 +531,18 @@ def test_a_store_with_huge_pages(mode, base, make_mount):
         sandbox.umount(mount.store, sandbox.MNT_DETACH)
 
 
+def begin_to_follow(mount):
+    """(writer, reader) of a file that was followed by then."""
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    held = reader.begin_read().wait_held()
+    writer.write(b"!")
+    assert held.result() == b"!"
+    return writer, reader
+
+
 @pytest.fixture
 def overlay(base):
     """An overlay filesystem, whose lower layer has a folder "store" with one in it."""
@@ -549,14 +561,7 @@ def overlay(base):
 @pytest.mark.modes("on")
 def test_a_store_on_overlayfs(mode, overlay, make_mount):
     """Passthrough needs a stacking depth of two there; refused or not, it must follow."""
-    mount = make_mount(mode, store=overlay)
-    writer = mount.writer("f")
-    writer.write(b"hello")
-    reader = mount.reader("f")
-    assert reader.read() == b"hello"
-    held = reader.begin_read().wait_held()
-    writer.write(b"!")
-    assert held.result() == b"!"
+    writer, reader = begin_to_follow(make_mount(mode, store=overlay))
     held = reader.begin(raw_read, 100).wait_held()
     writer.close()
     assert held.result() == b""
@@ -584,13 +589,7 @@ def test_a_store_on_tmpfs(mode, base, make_mount):
     sandbox.mount("tmpfs", path, "tmpfs", 0, "mode=755")
     try:
         mount = make_mount(mode, store=path)
-        writer = mount.writer("f")
-        writer.write(b"hello")
-        reader = mount.reader("f")
-        assert reader.read() == b"hello"
-        held = reader.begin_read().wait_held()
-        writer.write(b"!")
-        assert held.result() == b"!"
+        writer, reader = begin_to_follow(mount)
         writer.close()
         assert reader.read() == b""
         mount.stop()
