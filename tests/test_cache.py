@@ -129,6 +129,7 @@ def test_an_upload_that_breaks_off_behind_the_cache(mount):
                              stdin=subprocess.PIPE)
         upload.stdin.write(A)
         upload.stdin.flush()
+        procs.wait_until(lambda: os.path.exists(mount.stored("f")), "the file to appear")
         mount.wait_state("f", "growing")
         upload.kill()
         mount.wait_state("f", "aborted")
