@@ -13,6 +13,7 @@
 #include "fs/end.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/invalidate.h"
 #include "fs/open.h"
 #include "fs/reply.h"
 #include "fs/status.h"
@@ -22,6 +23,7 @@ void attr_overlay(struct fs *fs, struct inode *i, struct statx *stx)
 	uint64_t declared = RULE_NONE;
 
 	SCOPED_LOCK(&fs->files_lock);
+	invalidate_await_size_locked(fs, i);
 	if (i->file && stx->stx_size > i->file->hidden_from)
 		stx->stx_size = i->file->hidden_from;
 	if (i->file) {

@@ -59,7 +59,9 @@ struct file {
 	uint64_t end;                /* without passthrough: how far the daemon has written */
 	uint64_t edge_told;          /* the furthest edge that user.rww.progress told */
 	uint64_t cuts;               /* how often bytes before it were taken away */
-	bool end_cached;             /* invalidate.c */
+	bool page_asked;             /* invalidate.c: since the last write */
+	uint64_t page_ms;            /* invalidate.c: the last time */
+	bool size_moves;             /* invalidate.c */
 	uint64_t hidden_from;        /* invalidate.c; RULE_NONE, or the size to show meanwhile */
 	uint32_t n_changing;         /* those who have or want the io lock alone */
 	struct ranges unwritten;

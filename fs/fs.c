@@ -365,6 +365,7 @@ int fs_run(struct fs *fs)
 			 "writer that is killed will look complete");
 	process_init();
 	pthread_mutex_init(&fs->files_lock, NULL);
+	pthread_cond_init(&fs->size_moved, NULL);
 	status_init(fs);
 	hold_init(&fs->hold);
 	list_init(&fs->files);
@@ -401,6 +402,7 @@ int fs_run(struct fs *fs)
 	if (fs->serving && fs->opt.pidfile)
 		(void)unlink(fs->opt.pidfile); /* it may be gone already */
 	inode_table_done(&fs->inodes);
+	pthread_cond_destroy(&fs->size_moved);
 	pthread_mutex_destroy(&fs->files_lock);
 	return r;
 }

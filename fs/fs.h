@@ -49,6 +49,7 @@ struct fs {
 	 */
 	struct inode status_dir, status_file; /* status.c */
 	pthread_mutex_t files_lock;
+	pthread_cond_t size_moved; /* invalidate.c */
 	struct hold hold;
 	struct list files;                     /* files lock; every open file */
 	struct list lingering;                 /* files lock; soonest to be completed first */

@@ -23,10 +23,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "fs/creds.h"
 #include "fs/end.h"
 #include "fs/file.h"
@@ -286,20 +286,15 @@ int open_check_flags(const struct file *f, int flags)
  */
 static bool lock_setup(struct file *f, bool writes, bool resumed)
 {
-	const long patience_ns = 20000000;
 	struct timespec until;
 
 	if (writes)
 		return pthread_mutex_lock(&f->setup) == 0;
 	if (pthread_mutex_trylock(&f->setup) == 0)
 		return true;
-	if (resumed || clock_gettime(CLOCK_REALTIME, &until) < 0)
+	if (resumed)
 		return false;
-	until.tv_nsec += patience_ns;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
+	until = clock_real_in_ms(20);
 	return pthread_mutex_timedlock(&f->setup, &until) == 0;
 }
 

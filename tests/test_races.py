@@ -51,6 +51,16 @@ def test_growth_and_close_in_the_moment_a_reader_starts_to_wait(mount, mode, hel
 
 @pytest.mark.sanitize
 @pytest.mark.sysfuse
+@pytest.mark.modes("off", "user")
+def test_no_zeros_stay_for_those_who_had_it_open_before(mount, helper):
+    """The page cache, whose last page an append outdates; with passthrough it is the store's."""
+    seed = int.from_bytes(os.urandom(4), "little")
+    print(f"seed {seed}")
+    run_helper(mount, helper("stale"), mount.path("f"), rounds_of(100), seed, timeout=200)
+
+
+@pytest.mark.sanitize
+@pytest.mark.sysfuse
 def test_killed_readers_leave_nothing_behind(mount, mode, helper):
     """10,000 cycles of SIGKILL, SIGINT and SIGALRM around the moment in which the wait begins."""
     cycles = rounds_of(2_000 if mode == "user" else 10_000)
