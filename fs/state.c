@@ -90,13 +90,23 @@ static int snapshot(struct fs *fs, struct inode *i, struct snapshot *ret)
 	return 0;
 }
 
+static int put_progress(char *buf, size_t size, enum file_state state, uint64_t edge,
+	uint64_t declared, uint64_t cuts, const struct timespec *changed)
+{
+	char promise[24] = "-";
+
+	if (declared != RULE_NONE)
+		snprintf(promise, sizeof(promise), "%" PRIu64, declared);
+	return snprintf(buf, size, "%s %" PRIu64 " %s %" PRIu64 " %jd.%09ld", state_name(state),
+		edge, promise, cuts, (intmax_t)changed->tv_sec, changed->tv_nsec);
+}
+
 /* What one who reads through a plain handle must know, at one moment: no cut comes between the edge
  * and the count of cuts, and an end is told only if it was there before the size. */
 static int progress(struct fs *fs, struct file *f, char *buf, size_t size)
 {
 	uint64_t edge = 0, declared, cuts;
 	enum file_state state;
-	char promise[24] = "-";
 	struct stat st;
 	int r;
 
@@ -116,17 +126,25 @@ static int progress(struct fs *fs, struct file *f, char *buf, size_t size)
 	cuts = f->cuts;
 	pthread_mutex_unlock(&fs->files_lock);
 	pthread_rwlock_unlock(&f->io);
-	if (declared != RULE_NONE)
-		snprintf(promise, sizeof(promise), "%" PRIu64, declared);
-	return r < 0 ? r
-		     : snprintf(buf, size, "%s %" PRIu64 " %s %" PRIu64 " %jd.%09ld",
-			       state_name(state), edge, promise, cuts, (intmax_t)st.st_ctim.tv_sec,
-			       st.st_ctim.tv_nsec);
+	return r < 0 ? r : put_progress(buf, size, state, edge, declared, cuts, &st.st_ctim);
+}
+
+/* Of a file that was not open when s was taken; here, too, the end was there before the size. */
+static int progress_closed(
+	struct fs *fs, struct inode *i, const struct snapshot *s, char *buf, size_t size)
+{
+	struct statx stx;
+	int r = file_stat(fs, i, &stx);
+
+	if (r < 0)
+		return r;
+	return put_progress(buf, size, s->state, stx.stx_size, s->declared, 0,
+		&(struct timespec){stx.stx_ctime.tv_sec, stx.stx_ctime.tv_nsec});
 }
 
 /* The text of one attribute; its length, or -ENODATA when the file has none by that name. */
-static int text_of(
-	struct fs *fs, const struct snapshot *s, const char *what, char *buf, size_t size)
+static int text_of(struct fs *fs, struct inode *i, const struct snapshot *s, const char *what,
+	char *buf, size_t size)
 {
 	uint64_t edge = 0;
 	int r;
@@ -141,8 +159,9 @@ static int text_of(
 		return snprintf(buf, size, "%s", s->reason);
 	if (!strcmp(what, "size") && s->declared != RULE_NONE)
 		return snprintf(buf, size, "%" PRIu64, s->declared);
-	if (!strcmp(what, "progress") && s->file)
-		return progress(fs, s->file, buf, size);
+	if (!strcmp(what, "progress"))
+		return s->file ? progress(fs, s->file, buf, size)
+			       : progress_closed(fs, i, s, buf, size);
 	if (strcmp(what, "edge") != 0)
 		return -ENODATA;
 	r = state_edge(fs, s->file, s->size, &edge);
@@ -157,7 +176,7 @@ void state_get(fuse_req_t req, struct inode *i, const char *name, size_t size)
 	int n = snapshot(fs, i, &s);
 
 	if (n == 0)
-		n = text_of(fs, &s, name + strlen(PREFIX), text, sizeof(text));
+		n = text_of(fs, i, &s, name + strlen(PREFIX), text, sizeof(text));
 	if (s.file)
 		file_put(fs, s.file);
 	if (n < 0)

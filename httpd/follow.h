@@ -89,7 +89,7 @@ enum hold follow_hold(struct waiter *w, struct live *live, uint64_t offset, uint
 enum hold follow_stream(
 	struct waiter *w, struct live *live, uint64_t offset, follow_take *take, void *cls);
 
-/* Holds for ms milliseconds, or until the client leaves; never HOLD_READY. */
+/* Holds for ms milliseconds, or until the client leaves; HOLD_READY only when they have passed. */
 enum hold follow_delay(struct waiter *w, uint64_t ms);
 
 /* Holds until the client's socket takes more, or for ms milliseconds. */

@@ -100,8 +100,11 @@ static enum MHD_Result directory_answer(struct request *rq)
 
 enum MHD_Result get_answer(struct request *rq)
 {
-	int r = open_or_wait(rq);
+	int r;
 
+	if (rq->listing)
+		return listing_answer(rq);
+	r = open_or_wait(rq);
 	if (r == 1)
 		return MHD_YES;
 	if (r == -ECONNABORTED)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "httpd/listing.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,10 +11,14 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "httpd/clock.h"
 #include "httpd/page.h"
+#include "httpd/reader.h"
 #include "httpd/reply.h"
 #include "httpd/root.h"
 #include "httpd/server.h"
+
+#define TURN_MS 5
 
 /* RFC 9110 section 12.4.2, in thousandths. item is at the type's end; none, and none that makes
  * sense, is 1. */
@@ -68,16 +71,18 @@ static bool is_shown(const struct server *s, const char *name)
 	return name[0] != '.' || s->options->dotfiles;
 }
 
-/* The state of a file needs a descriptor; what cannot be opened is shown as it lies. */
+/* What cannot be asked is shown as it lies. */
 static struct progress file_progress(
 	const struct server *s, int directory, const char *name, const struct stat *st)
 {
+	uint64_t size = (uint64_t)st->st_size;
 	autoclose int fd = -1;
 
+	if (st->st_dev == s->live_device)
+		return state_or_plain_at(directory, name, size);
 	if (st->st_dev != s->plain_device)
 		fd = openat(directory, name, ROOT_READ | O_NOFOLLOW | O_CLOEXEC);
-	return state_or_plain(
-		fd >= 0 && resource_may_grow(s, fd, st) ? fd : -1, (uint64_t)st->st_size);
+	return state_or_plain(fd >= 0 && resource_may_grow(s, fd, st) ? fd : -1, size);
 }
 
 /* What a symlink leads to: one that leads out of the root is a dead link, as it is when it is
@@ -138,12 +143,13 @@ static int compare(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
-static int gather(const struct request *rq, DIR *dir, struct listing *l)
+/* For a turn. 1: there is more. */
+static int gather(const struct request *rq, struct listing *l)
 {
+	uint64_t began = clock_ms();
 	struct dirent *d;
-	int r;
 
-	while (errno = 0, (d = readdir(dir))) {
+	while (errno = 0, (d = readdir(l->dir))) {
 		struct listing_entry e = {0};
 
 		if (!is_shown(rq->server, d->d_name))
@@ -151,13 +157,12 @@ static int gather(const struct request *rq, DIR *dir, struct listing *l)
 		e.name = strdup(d->d_name);
 		if (!e.name)
 			return -ENOMEM;
-		if (!entry_fill(rq, dirfd(dir), &e) || entry_add(l, &e) < 0)
+		if (!entry_fill(rq, dirfd(l->dir), &e) || entry_add(l, &e) < 0)
 			free(e.name);
+		if (clock_ms() - began >= TURN_MS)
+			return 1;
 	}
-	r = -errno;
-	if (l->count)
-		qsort(l->entries, l->count, sizeof(*l->entries), compare);
-	return r;
+	return -errno;
 }
 
 struct tm listing_time(const struct listing_entry *e)
@@ -169,41 +174,72 @@ struct tm listing_time(const struct listing_entry *e)
 	return tm;
 }
 
-static void listing_free(struct listing *l)
+void listing_free(struct listing *l)
 {
+	if (!l)
+		return;
 	for (size_t i = 0; i < l->count; i++)
 		free(l->entries[i].name);
 	free(l->entries);
+	if (l->dir)
+		(void)closedir(l->dir); /* only read from */
+	free(l);
 }
 
-static int listing_read(struct request *rq, struct listing *ret)
+static int listing_begin(struct request *rq)
 {
-	DIR *dir = fdopendir(rq->resource.fd);
-	int r;
+	struct listing *l = calloc(1, sizeof(*l));
 
-	if (!dir)
+	rq->listing = l;
+	if (!l)
+		return -ENOMEM;
+	l->dir = fdopendir(rq->resource.fd);
+	if (!l->dir)
 		return -errno;
 	(void)steal_fd(&rq->resource.fd);
-	r = gather(rq, dir, ret);
-	(void)closedir(dir); /* only read from */
+	return 0;
+}
+
+/* 1 when held, which is then to come again. */
+static int listing_read(struct request *rq)
+{
+	int r = rq->listing ? 0 : listing_begin(rq);
+
+	while (!r && (r = gather(rq, rq->listing)) > 0) {
+		switch (follow_delay(&rq->waiter, 1)) {
+		case HOLD_HELD:
+			return 1;
+		case HOLD_GONE:
+			reader_note_gone(rq);
+			return -ECONNABORTED;
+		case HOLD_READY:
+			r = 0;
+		}
+	}
+	if (!r && rq->listing->count)
+		qsort(rq->listing->entries, rq->listing->count, sizeof(*rq->listing->entries),
+			compare);
 	return r;
 }
 
 enum MHD_Result listing_answer(struct request *rq)
 {
 	bool json = listing_wants_json(rq);
-	struct listing l = {0};
 	struct text t = {0};
 	struct MHD_Response *response;
-	int r = listing_read(rq, &l);
+	int r = listing_read(rq);
 
-	if (!r && json)
-		listing_json(rq, &l, &t);
-	else if (!r)
-		listing_html(rq, &l, &t);
-	listing_free(&l);
+	if (r == 1)
+		return MHD_YES;
+	if (r == -ECONNABORTED)
+		return MHD_NO;
 	if (r < 0)
 		return reply_errno(rq, r);
+	if (json)
+		listing_json(rq, rq->listing, &t);
+	else
+		listing_html(rq, rq->listing, &t);
+	listing_free(steal_ptr(&rq->listing));
 	rq->body_bytes = t.len;
 	if (json)
 		response = reply_text_response(&t, "application/json; charset=utf-8");

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A directory as an answer: a page for people, JSON for programs. Names, sizes, times and states
- * are gathered once per request (listing.c); how they look is in listing_html.c and
- * listing_json.c.
+ * are gathered once per request, of a large directory in turns between which the worker serves
+ * others (listing.c); how they look is in listing_html.c and listing_json.c.
  */
 #ifndef HTTPD_LISTING_H
 #define HTTPD_LISTING_H
 
+#include <dirent.h>
 #include <time.h>
 
 #include "httpd/request.h"
@@ -20,12 +21,15 @@ struct listing_entry {
 };
 
 struct listing {
+	DIR *dir; /* read so far */
 	size_t count;
 	struct listing_entry *entries; /* directories first, then by name */
 };
 
-/* rq->resource is an open directory. */
+/* rq->resource is an open directory, or rq->listing was begun. May hold the request. */
 enum MHD_Result listing_answer(struct request *rq);
+/* l may be NULL. */
+void listing_free(struct listing *l);
 bool listing_wants_json(const struct request *rq);
 
 /* When it was modified, in UTC; the year 1970 when that year has no number. */

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "httpd/clock.h"
 #include "httpd/get.h"
+#include "httpd/listing.h"
 #include "httpd/path.h"
 #include "httpd/put.h"
 #include "httpd/reader.h"
@@ -479,6 +480,7 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	*con = NULL;
 	waiter_done(&rq->waiter); /* before its live may go */
 	put_end(rq);
+	listing_free(rq->listing);
 	if (!rq->started)
 		judge_header(rq);
 	if (rq->by_kernel && !rq->finished && how != MHD_REQUEST_TERMINATED_COMPLETED_OK &&

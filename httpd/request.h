@@ -51,6 +51,7 @@ struct request {
 	struct resource resource;
 	struct live *live; /* followed, or NULL */
 	struct waiter waiter;
+	struct listing *listing;           /* being gathered, or NULL */
 	uint64_t body_bytes;               /* promised, or counted by the body */
 	struct upload *upload;             /* running */
 	struct upload_condition condition; /* its */

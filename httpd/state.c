@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +11,9 @@
 #include <sys/xattr.h>
 
 #include "common/parse.h"
+
+#define PROGRESS      "user.rww.progress"
+#define PROGRESS_SIZE 128
 
 static const char *const names[] = {
 	[STATE_PLAIN] = "complete",
@@ -52,17 +56,14 @@ static enum state state_of_name(const char *name)
 	return STATE_PLAIN;
 }
 
-int state_progress(int fd, struct progress *ret)
+static int progress_parse(const char *text, struct progress *ret)
 {
 	struct progress p = {0};
-	char buf[128], state[16], size[24];
+	char state[16], size[24];
 	intmax_t seconds;
 	long nanoseconds;
-	int r = get(fd, "user.rww.progress", buf, sizeof(buf));
 
-	if (r < 0)
-		return r;
-	if (sscanf(buf, "%15s %" SCNu64 " %23s %" SCNu64 " %jd.%ld", state, &p.edge, size, &p.cuts,
+	if (sscanf(text, "%15s %" SCNu64 " %23s %" SCNu64 " %jd.%ld", state, &p.edge, size, &p.cuts,
 		    &seconds, &nanoseconds) != 6)
 		return -EPROTO;
 	p.changed = (struct timespec){seconds, nanoseconds};
@@ -72,11 +73,30 @@ int state_progress(int fd, struct progress *ret)
 	return 0;
 }
 
+int state_progress(int fd, struct progress *ret)
+{
+	char buf[PROGRESS_SIZE];
+	int r = get(fd, PROGRESS, buf, sizeof(buf));
+
+	return r < 0 ? r : progress_parse(buf, ret);
+}
+
 struct progress state_or_plain(int fd, uint64_t st_size)
 {
 	struct progress p = {.state = STATE_PLAIN, .edge = st_size};
 
 	(void)state_progress(fd, &p); /* as it is then */
+	return p;
+}
+
+struct progress state_or_plain_at(int directory, const char *name, uint64_t st_size)
+{
+	struct progress p = {.state = STATE_PLAIN, .edge = st_size};
+	char path[sizeof("/proc/self/fd/-2147483648/") + NAME_MAX], buf[PROGRESS_SIZE] = "";
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", directory, name);
+	if (lgetxattr(path, PROGRESS, buf, sizeof(buf) - 1) > 0)
+		(void)progress_parse(buf, &p); /* as it is then */
 	return p;
 }
 

@@ -36,6 +36,8 @@ int state_progress(int fd, struct progress *ret);
 /* The same; without fd (-1), or of a file that has no state: STATE_PLAIN, and st_size is its edge.
  */
 struct progress state_or_plain(int fd, uint64_t st_size);
+/* The same of a name in a directory, which need not be opened for it; no symlink is followed. */
+struct progress state_or_plain_at(int directory, const char *name, uint64_t st_size);
 
 int state_declare_size(int fd, uint64_t size);
 int state_abort(int fd);
