@@ -7,9 +7,9 @@ import pytest
 
 from harness import procs
 
-pytestmark = [pytest.mark.sanitize, pytest.mark.modes("on", "user")]
+pytestmark = [pytest.mark.sanitize]
 
-COUNT = 8_000
+COUNT = 5_000
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def wait_begun(web):
                      "the page to be begun")
 
 
+@pytest.mark.modes("on", "user")
 def test_all_of_a_large_directory(large, web):
     mount = large
     writer = mount.writer("d/growing")
@@ -49,6 +50,7 @@ def test_all_of_a_large_directory(large, web):
     assert (growing["state"], growing["size"], growing["declared"]) == ("growing", 5, 10)
 
 
+@pytest.mark.modes("on")
 def test_others_are_served_while_a_large_page_is_made(large, web):
     large.write_file("small", b"hello")
     page, other = web.connect(), web.connect()
@@ -58,6 +60,7 @@ def test_others_are_served_while_a_large_page_is_made(large, web):
     assert page.response().rest().count(b"<tr>") >= COUNT
 
 
+@pytest.mark.modes("on")
 @pytest.mark.parametrize("how", ["reset", "close"])
 def test_a_client_that_leaves_before_its_page(web, how):
     client = web.connect()
@@ -68,6 +71,7 @@ def test_a_client_that_leaves_before_its_page(web, how):
     assert (line["status"], line["outcome"]) == (499, "client gone")
 
 
+@pytest.mark.modes("on")
 def test_the_end_of_the_server_before_a_page(web):
     client = web.connect()
     client.begin("/d/")
