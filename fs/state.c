@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/parse.h"
 #include "fs/end.h"
 #include "fs/file.h"
@@ -102,15 +103,18 @@ static int put_progress(char *buf, size_t size, enum file_state state, uint64_t 
 }
 
 /* What one who reads through a plain handle must know, at one moment: no cut comes between the edge
- * and the count of cuts, and an end is told only if it was there before the size. */
+ * and the count of cuts, and an end is told only if it was there before the size. A cut may take as
+ * long as the store likes: -EAGAIN, for who asks has others to serve. */
 static int progress(struct fs *fs, struct file *f, char *buf, size_t size)
 {
 	uint64_t edge = 0, declared, cuts;
 	enum file_state state;
+	struct timespec until = clock_real_in_ms(20);
 	struct stat st;
 	int r;
 
-	pthread_rwlock_rdlock(&f->io);
+	if (pthread_rwlock_timedrdlock(&f->io, &until) != 0)
+		return -EAGAIN;
 	pthread_mutex_lock(&fs->files_lock);
 	state = f->state;
 	declared = f->declared; /* of the same moment: with its end a file loses it */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "httpd/live.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,8 @@ static void view_ask(int fd, struct live_view *view)
 	struct progress now;
 	int r = state_progress(fd, &now);
 
+	if (r == -EAGAIN)
+		return; /* asked again within a second */
 	if (r < 0) {
 		view_fail(view, r);
 		return;

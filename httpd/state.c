@@ -81,23 +81,30 @@ int state_progress(int fd, struct progress *ret)
 	return r < 0 ? r : progress_parse(buf, ret);
 }
 
+static struct progress plain_unless(int r, const struct progress *known, uint64_t st_size)
+{
+	if (!r)
+		return *known;
+	return (struct progress){
+		.state = r == -EAGAIN ? STATE_GROWING : STATE_PLAIN, .edge = st_size};
+}
+
 struct progress state_or_plain(int fd, uint64_t st_size)
 {
-	struct progress p = {.state = STATE_PLAIN, .edge = st_size};
+	struct progress p;
 
-	(void)state_progress(fd, &p); /* as it is then */
-	return p;
+	return plain_unless(state_progress(fd, &p), &p, st_size);
 }
 
 struct progress state_or_plain_at(int directory, const char *name, uint64_t st_size)
 {
-	struct progress p = {.state = STATE_PLAIN, .edge = st_size};
 	char path[sizeof("/proc/self/fd/-2147483648/") + NAME_MAX], buf[PROGRESS_SIZE] = "";
+	struct progress p;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", directory, name);
-	if (lgetxattr(path, PROGRESS, buf, sizeof(buf) - 1) > 0)
-		(void)progress_parse(buf, &p); /* as it is then */
-	return p;
+	if (lgetxattr(path, PROGRESS, buf, sizeof(buf) - 1) < 0)
+		return plain_unless(-errno, &p, st_size);
+	return plain_unless(progress_parse(buf, &p), &p, st_size);
 }
 
 int state_declare_size(int fd, uint64_t size)

@@ -31,9 +31,11 @@ struct progress {
 	struct timespec changed; /* ctime */
 };
 
+/* -EAGAIN while it is being cut, which takes its time on some disks. */
 int state_progress(int fd, struct progress *ret);
 
-/* The same; without fd (-1), or of a file that has no state: STATE_PLAIN, and st_size is its edge.
+/* The same, but then it is growing; without fd (-1), or of a file that has no state: STATE_PLAIN,
+ * and st_size is its edge.
  */
 struct progress state_or_plain(int fd, uint64_t st_size);
 /* The same of a name in a directory, which need not be opened for it; no symlink is followed. */

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import signal
 import threading
@@ -305,6 +306,31 @@ def test_nobody_waits_with_a_truncation(start, disk, error):
     else:
         assert held.errno() == errno.EIO
     disk.set("size", "")
+    writer.close()
+
+
+def test_a_server_does_not_wait_with_a_truncation(start, disk, serve):
+    """Its other clients are served meanwhile; who follows that file is told the truth afterwards."""
+    mount = start("")
+    writer, _ = begin(mount)
+    mount.write_file("g", b"unrelated")
+    web = serve(mount.mnt, "--threads=1")
+    web.allow_log("GET /f: Resource temporarily unavailable")
+    follower = web.connect().begin("/f").response()
+    assert follower.at_least(5) == b"hello"
+    web.wait_held(1)
+    with disk.stalled("size"):
+        cut = writer.begin(os.ftruncate, 3)
+        disk.wait_waiting()
+        assert web.request("/f").status == 503
+        assert web.get("/g") == b"unrelated"
+        entries = json.loads(web.get("/", Accept="application/json"))["entries"]
+        assert [(e["name"], e["state"]) for e in entries] == [("f", "growing"), ("g", "complete")]
+        with pytest.raises(BlockingIOError):
+            os.getxattr(mount.path("f"), "user.rww.progress")
+        web.wait_held(1)
+    assert cut.result() is None
+    follower.cut()
     writer.close()
 
 
