@@ -36,10 +36,12 @@ static void common_headers(struct request *rq, struct MHD_Response *r, const str
 	reply_header(r, "X-Rww-State", state_name(view->state));
 }
 
+/* A length of 0 would be kept at once, whatever becomes of the file. */
 static enum MHD_Result whole(struct request *rq, const struct live_view *view)
 {
-	struct MHD_Response *r = body_of_live(
-		rq, view, 0, UINT64_MAX, view->declared ? view->size : MHD_SIZE_UNKNOWN);
+	bool has_length = view->declared && view->size;
+	struct MHD_Response *r =
+		body_of_live(rq, view, 0, UINT64_MAX, has_length ? view->size : MHD_SIZE_UNKNOWN);
 
 	common_headers(rq, r, view);
 	return reply_send(rq, MHD_HTTP_OK, r);

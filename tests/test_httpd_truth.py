@@ -432,6 +432,28 @@ def test_an_aborted_file_that_has_all_its_declared_bytes_never_ends_well(
     assert (response.status, response.rest()) == (206, pattern(20)[10:])
 
 
+@pytest.mark.parametrize("version, how", [("1.1", "closed"), ("1.0", "reset")])
+def test_a_declared_size_of_nothing_is_no_end_either(mount, web, version, how):
+    writer = mount.writer("f.txt")
+    mount.declare("f.txt", 0)
+    followers = [web.request("/f.txt", version=version) for _ in range(2)]
+    web.wait_held(2)
+    mount.abort("f.txt")
+    followers.append(web.request("/f.txt", version=version))
+    for response in followers:
+        assert response.status == 200 and response.cut() == (how, b"")
+    writer.close()
+
+
+def test_nothing_was_declared_and_nothing_came(mount, web):
+    writer = mount.writer("f.txt")
+    mount.declare("f.txt", 0)
+    response = web.request("/f.txt")
+    web.wait_held(1)
+    writer.close()
+    assert response.rest() == b""
+
+
 # -- a range is held while the file starts over
 
 @pytest.mark.parametrize("wanted", ["500-2000", "2000-", "2000-9007199254740991"])
