@@ -105,6 +105,13 @@ static bool has_content_range(const struct request *rq)
 		       rq->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_RANGE) != NULL;
 }
 
+/* A name that no file can have is not one that is missing. */
+static enum MHD_Result reply_unmade(struct request *rq, int error)
+{
+	return error == -ENAMETOOLONG ? reply_error(rq, MHD_HTTP_URI_TOO_LONG, NULL)
+				      : reply_errno(rq, error);
+}
+
 enum MHD_Result put_begin(struct request *rq)
 {
 	uint64_t size;
@@ -131,7 +138,7 @@ enum MHD_Result put_begin(struct request *rq)
 		return reply_error(
 			rq, MHD_HTTP_CONFLICT, "The directory does not exist; ?parents makes it.");
 	if (r < 0)
-		return reply_errno(rq, r);
+		return reply_unmade(rq, r);
 	atomic_fetch_add(&rq->server->metrics.uploads, 1);
 	return MHD_YES;
 }
@@ -219,5 +226,5 @@ enum MHD_Result mkcol_answer(struct request *rq)
 		return reply_error(rq, MHD_HTTP_METHOD_NOT_ALLOWED, "It exists.");
 	if (r == -ENOENT)
 		return reply_error(rq, MHD_HTTP_CONFLICT, "The directory above does not exist.");
-	return r < 0 ? reply_errno(rq, r) : reply_empty(rq, MHD_HTTP_CREATED);
+	return r < 0 ? reply_unmade(rq, r) : reply_empty(rq, MHD_HTTP_CREATED);
 }

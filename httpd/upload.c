@@ -129,14 +129,15 @@ static int publish(struct upload *up)
 	return 0;
 }
 
-/* A directory of that name would only be noticed when everything has arrived. */
+/* A directory of that name, or one that no file can have, would only be noticed when everything has
+ * arrived. */
 static int look(const struct upload *up)
 {
 	struct stat st;
 
-	return !fstatat(up->directory, up->base, &st, AT_SYMLINK_NOFOLLOW) && S_ISDIR(st.st_mode)
-		       ? -EISDIR
-		       : 0;
+	if (fstatat(up->directory, up->base, &st, AT_SYMLINK_NOFOLLOW))
+		return errno == ENOENT ? 0 : -errno;
+	return S_ISDIR(st.st_mode) ? -EISDIR : 0;
 }
 
 static int upload_open(struct server *s, struct upload *up, uint64_t size)

@@ -225,6 +225,16 @@ def test_names_that_may_not_be_written(plain, base):
     web.allow_log("Invalid cross-device link")
 
 
+@pytest.mark.parametrize("name", ["n" * 256, "d" * 256 + "/x?parents"], ids=["file", "directory"])
+def test_a_name_that_is_too_long_is_refused_before_the_body(plain, name):
+    web, path = plain
+    assert begin_put(web, f"/{name}", 1 << 30).response().status == 414
+    assert web.request(f"/{name}", "MKCOL").status == 414
+    assert web.request(f"/{name}", "DELETE").status == 404
+    assert web.request("/" + "n" * 255, "PUT", body=b"x").status == 201
+    assert os.listdir(path) == ["n" * 255]
+
+
 def test_conditions(plain):
     web, path = plain
     assert web.request("/a.txt", "PUT", body=b"x", If_Match="*").status == 412
