@@ -9,11 +9,15 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "httpd/clock.h"
 #include "httpd/server.h"
 
-#define MOST 64u /* connections */
+#define MOST    64u /* connections */
+#define IDLE_MS 10000u
 
 struct monitor {
+	struct server *server;
+	struct clients clients; /* its own: the server's are counted, and waited for */
 	struct acceptor acceptor;
 	struct worker worker;
 };
@@ -80,10 +84,38 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
 	return result;
 }
 
+/* All of a request must come in time, or a few who trickle would keep everybody else out. */
 static void connection_changed(void *cls, struct MHD_Connection *connection, void **context,
 	enum MHD_ConnectionNotificationCode what)
 {
-	worker_connection(cls, connection, what);
+	struct worker *w = cls;
+	struct monitor *m = w->owner;
+
+	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+		int socket = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)
+				     ->connect_fd;
+
+		*context = client_new(&m->clients, m->server->follow, w, socket,
+			clock_deadline(m->server->options->header_timeout_ms));
+	} else if (*context) {
+		client_free(&m->clients, *context);
+		*context = NULL;
+	}
+	worker_connection(w, connection, what);
+}
+
+static void request_ended(void *cls, struct MHD_Connection *connection, void **con,
+	enum MHD_RequestTerminationCode how)
+{
+	struct monitor *m = cls;
+	uint64_t header = m->server->options->header_timeout_ms;
+	struct client *client =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)
+			->socket_context;
+
+	if (client)
+		client_expect_header(
+			&m->clients, client, clock_deadline(header ? header + IDLE_MS : 0), true);
 }
 
 static int start(struct monitor *m, struct server *s)
@@ -92,14 +124,16 @@ static int start(struct monitor *m, struct server *s)
 	struct MHD_Daemon *daemon;
 	int r = acceptor_init(&m->acceptor, MOST, 0);
 
+	m->server = s;
+	clients_init(&m->clients);
 	if (!r)
 		r = worker_init(&m->worker, m, &m->acceptor);
 	if (r < 0)
 		return r;
 	daemon = MHD_start_daemon(flags, 0, NULL, NULL, handle, s, MHD_OPTION_NOTIFY_CONNECTION,
-		connection_changed, &m->worker, MHD_OPTION_CONNECTION_LIMIT, MOST,
-		MHD_OPTION_CONNECTION_TIMEOUT, 10u, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-		MHD_OPTION_END);
+		connection_changed, &m->worker, MHD_OPTION_NOTIFY_COMPLETED, request_ended, m,
+		MHD_OPTION_CONNECTION_LIMIT, MOST, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_MS / 1000,
+		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 	r = daemon ? worker_start(&m->worker, daemon) : -EIO;
 	return r ? r : acceptor_start(&m->acceptor, &s->metrics_listener, 1, &m->worker, 1);
 }
@@ -118,6 +152,12 @@ int monitor_start(struct server *s)
 	return r;
 }
 
+void monitor_reap(struct server *s)
+{
+	if (s->monitor)
+		clients_reap(&s->monitor->clients, clock_ms(), false);
+}
+
 void monitor_stop(struct server *s)
 {
 	struct monitor *m = steal_ptr(&s->monitor);
@@ -128,5 +168,6 @@ void monitor_stop(struct server *s)
 	worker_stop(&m->worker);
 	worker_done(&m->worker);
 	acceptor_done(&m->acceptor);
+	clients_destroy(&m->clients);
 	free(m);
 }

@@ -370,6 +370,7 @@ void server_tidy(struct server *s)
 {
 	unsigned now = clients_count(&s->clients);
 
+	monitor_reap(s);
 	if (atomic_load(&s->root_lost)) {
 		if (root_answers(s))
 			atomic_store(&s->root_lost, false);

@@ -2,6 +2,7 @@
 """rww-httpd as a service: who may, how many, how long, what is logged, how it starts and stops."""
 import base64
 import concurrent.futures
+import contextlib
 import errno
 import json
 import os
@@ -374,6 +375,27 @@ def test_metrics_and_health(serve, site):
     assert client.request("/healthz").rest() == b"ok\n"
     assert client.request("/").status == 404
     client.close()
+
+
+def test_the_monitor_is_not_held_by_clients_that_trickle(serve, site):
+    web = serve(site, "--header-timeout=1")
+    slow = [server.Client(web.metrics_port) for _ in range(64)]  # as many as it takes
+    for client, head in zip(slow, [b"GET /healthz HTTP/1.1\r\nX: ",
+                                   b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n"] * 32):
+        client.send(head)
+    other = server.Client(web.metrics_port).begin("/healthz")
+    other.socket.settimeout(0.05)
+    until = time.monotonic() + procs.seconds(10)
+    while not other.buffer:
+        assert time.monotonic() < until
+        with contextlib.suppress(TimeoutError):
+            other.more()
+        for client in slow:
+            with contextlib.suppress(ConnectionError):
+                client.send(b"y")
+    assert other.response().rest() == b"ok\n"
+    for client in [other, *slow]:
+        client.close()
 
 
 # -- starting and stopping
