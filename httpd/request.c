@@ -339,6 +339,14 @@ static bool has_body(const struct request *rq)
 	       has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING);
 }
 
+static void set_chunked(struct request *rq, bool yes)
+{
+	struct worker *w = rq->client->peer.worker;
+
+	w->chunked += (unsigned)yes - (unsigned)rq->chunked;
+	rq->chunked = yes;
+}
+
 /* RFC 9110 section 10.1.1: where no body comes, there is nothing to go on with. The library
  * (0.9.75) would say so nevertheless, and then take what comes next, another request, for a piece
  * of the body. It looks at the header after us; the value lies in the memory of its connection. */
@@ -360,6 +368,7 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 		return MHD_NO;
 	if (!rq->started) {
 		request_start(rq, method, version);
+		set_chunked(rq, has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING));
 		/* libmicrohttpd closes connections that are answered before the body; one that has
 		 * none is looked at when all has arrived. */
 		if (has_body(rq))
@@ -377,6 +386,7 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 		atomic_fetch_add(&rq->server->metrics.bytes_received, *data_size);
 		return rq->route->data(rq, data, data_size);
 	}
+	set_chunked(rq, false);
 	if (rq->told_early)
 		return MHD_NO;
 	return rq->status ? MHD_YES : rq->route->answer(rq);
@@ -478,6 +488,8 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	header = s->options->header_timeout_ms;
 	idle = s->options->idle_timeout_ms;
 	*con = NULL;
+	if (rq->chunked)
+		set_chunked(rq, false);
 	waiter_done(&rq->waiter); /* before its live may go */
 	put_end(rq);
 	listing_free(rq->listing);

@@ -56,6 +56,7 @@ struct request {
 	struct upload *upload;             /* running */
 	struct upload_condition condition; /* its */
 	uint64_t received, dropped;        /* body bytes, in total and for nothing */
+	bool chunked;                      /* more of them are to come, in chunks */
 };
 
 /* Callbacks of libmicrohttpd; cls is the server. */

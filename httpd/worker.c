@@ -12,6 +12,9 @@
 #include "common/cleanup.h"
 #include "httpd/accept.h"
 
+#define HURRY    8 /* turns before a pause */
+#define PAUSE_MS 1
+
 struct arrival {
 	struct list entry;
 	int socket;
@@ -92,6 +95,15 @@ void worker_connection(struct worker *w, struct MHD_Connection *connection,
 
 /* -- running ---------------------------------------------------------------------------------- */
 
+/* libmicrohttpd (0.9.75) is to be run again at once, and again, while the line before a chunk fills
+ * its buffer and does not end: until the idle time-out, if there is one. Nobody can tell that from
+ * work, so the thread only pauses now and then, and not if something comes. */
+static bool may_pause(struct worker *w)
+{
+	w->hurrying = w->chunked ? (w->hurrying + 1) % HURRY : 0;
+	return w->chunked && !w->hurrying;
+}
+
 static void wait_for_events(struct worker *w, int epoll)
 {
 	struct pollfd polled[] = {
@@ -102,6 +114,8 @@ static void wait_for_events(struct worker *w, int epoll)
 
 	if (MHD_get_timeout(w->daemon, &ms) == MHD_YES)
 		timeout = ms < INT_MAX ? (int)ms : INT_MAX;
+	if (!timeout && may_pause(w))
+		timeout = PAUSE_MS;
 	if (!timeout || poll(polled, 2, timeout) <= 0 || !polled[0].revents)
 		return;
 	(void)!read(w->ring, &rings, sizeof(rings)); /* only its coming matters */

@@ -30,7 +30,9 @@ struct worker {
 	int ring; /* eventfd */
 	atomic_bool rung, quits;
 	bool running;
-	bool told; /* of a connection that is being added; the thread's */
+	bool told;         /* of a connection that is being added; the thread's */
+	unsigned chunked;  /* requests whose body comes in chunks, and is not there; the thread's */
+	unsigned hurrying; /* turns without a wait for events; the thread's */
 	pthread_mutex_t lock;
 	struct list arrivals; /* lock */
 };

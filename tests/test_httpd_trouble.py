@@ -371,6 +371,20 @@ def test_who_only_sends_no_more_is_no_work(serve, site):
     assert pattern(8 << 20).startswith(response.at_least(100_000))
 
 
+@pytest.mark.parametrize("header", [0, 3000, 12000])
+def test_a_line_before_a_chunk_that_does_not_end_is_no_work(serve, site, header):
+    web = serve(site)
+    client = web.connect().begin("/a.txt", X="x" * header, Transfer_Encoding="chunked")
+    client.send(b"1\r\nx\r\n1;" + b"x" * 20000)
+    web.wait_metric("received_bytes_total", 1)
+    before = cpu_seconds(web.pid), time.monotonic()
+    procs.wait_until(lambda: time.monotonic() - before[1] > 0.5, "half a second")
+    assert cpu_seconds(web.pid) - before[0] < 0.35 * procs.TIME_SCALE[0]
+    assert answers(web)
+    client.reset()
+    web.wait_metric("connections", 1)
+
+
 @pytest.mark.parametrize("count", [127, 128, 256])
 def test_many_requests_in_one_moment(serve, site, count):
     """As many events as libmicrohttpd takes at a time are no reason to wait for another one."""
