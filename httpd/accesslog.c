@@ -12,14 +12,24 @@
 #include "common/log.h"
 #include "httpd/text.h"
 
+/* A named pipe that nobody reads from would be waited for. */
+static int open_at_once(const char *file)
+{
+	int fd = open(file, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0640);
+
+	if (fd >= 0)
+		(void)fcntl(fd, F_SETFL, O_APPEND); /* cannot fail */
+	return fd;
+}
+
 static int log_file_open(const char *file)
 {
-	int fd = !strcmp(file, "-") ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
-				    : open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+	int fd = !strcmp(file, "-") ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3) : open_at_once(file);
 	int r = fd < 0 ? -errno : fd;
 
 	if (r < 0)
-		log_error("cannot open the access log %s: %s", file, strerror(-r));
+		log_error("cannot open the access log %s: %s", file,
+			r == -ENXIO ? "nobody reads from this pipe" : strerror(-r));
 	return r;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <malloc.h>
 #include <microhttpd.h>
 #include <stdio.h>
@@ -98,6 +99,31 @@ static int open_tls(struct server *s)
 	return s->tls ? tls_load(s->options->cert, s->options->key) : 0;
 }
 
+/* A named pipe would make this program wait for whoever writes to it, deaf to signals. One that has
+ * no name, of a shell's <(...), is written to already. */
+static bool is_named_pipe(const char *file)
+{
+	struct stat st;
+	struct statfs fs;
+
+	return !stat(file, &st) && S_ISFIFO(st.st_mode) && !statfs(file, &fs) &&
+	       fs.f_type != PIPEFS_MAGIC;
+}
+
+/* Of what is read at the start, and again. */
+static int check_files(const struct options *o)
+{
+	const char *const files[] = {o->mime_types, o->cert, o->key, o->htpasswd, o->tokens};
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		if (!files[i] || !is_named_pipe(files[i]))
+			continue;
+		log_error("cannot read %s: it is a named pipe", files[i]);
+		return -EINVAL;
+	}
+	return 0;
+}
+
 /* An upload without credentials is for this machine only. */
 static int check_upload(const struct server *s)
 {
@@ -128,12 +154,15 @@ int server_open(struct server *s, const struct options *o)
 	clients_init(&s->clients);
 	uploads_init(&s->uploads);
 	recent_init(&s->recent);
-	s->mime = mime_new(o->mime_types);
 	r = acceptor_init(&s->acceptor, (unsigned)o->max_connections, (unsigned)o->max_per_ip);
 	if (r < 0)
 		log_error("cannot prepare for connections: %s", strerror(-r));
 	else
+		r = check_files(o);
+	if (!r) {
+		s->mime = mime_new(o->mime_types);
 		r = s->mime ? open_root(s) : -ENOMEM;
+	}
 	if (!r)
 		r = open_listeners(s);
 	if (!r)
@@ -334,14 +363,10 @@ void server_stop(struct server *s, const atomic_bool *hurry)
 
 /* -- the rest --------------------------------------------------------------------------------- */
 
-void server_reload(struct server *s)
+static void reload_files(struct server *s)
 {
 	struct auth *fresh, *old;
 
-	log_note("reloading");
-	notify("RELOADING=1");
-	(void)accesslog_reopen(&s->log); /* logged; the old one goes on */
-	reopen_root(s);
 	if (s->tls && tls_load(s->options->cert, s->options->key) < 0)
 		log_warn("the certificate stays as it was");
 	if (auth_load(s->options, &fresh) < 0) {
@@ -353,6 +378,18 @@ void server_reload(struct server *s)
 		pthread_rwlock_unlock(&s->auth_lock);
 		auth_free(old);
 	}
+}
+
+void server_reload(struct server *s)
+{
+	log_note("reloading");
+	notify("RELOADING=1");
+	(void)accesslog_reopen(&s->log); /* logged; the old one goes on */
+	reopen_root(s);
+	if (check_files(s->options) < 0)
+		log_warn("certificate and credentials stay as they were");
+	else
+		reload_files(s);
 	notify("READY=1");
 }
 

@@ -417,6 +417,34 @@ def test_what_cannot_work_is_refused_at_start(arguments, expected):
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("option", ["mime-types", "htpasswd", "tokens", "cert", "key", "access-log"])
+def test_a_named_pipe_is_not_waited_for(site, folder, pem, option):
+    os.mkfifo(folder / "pipe")
+    tls = pem if option in ("cert", "key") else ()
+    status, _, error = run("--listen=127.0.0.1:0", *tls, f"--{option}={folder}/pipe", str(site))
+    assert status == 1 and f"{folder}/pipe" in error and "pipe" in error.rpartition(": ")[2]
+    assert len(error.splitlines()) == 1
+
+
+def test_a_named_pipe_is_not_waited_for_on_sighup(serve, site, folder):
+    (folder / "tokens").write_text("secret\n")
+    web = serve(site, f"--tokens={folder}/tokens")
+    (folder / "tokens").unlink()
+    os.mkfifo(folder / "tokens")
+    web.allow_log("it is a named pipe$|stay as they were$")
+    web.process.send_signal(signal.SIGHUP)
+    procs.wait_until(lambda: "stay as they were" in web.log(), "a line")
+    assert web.get("/a.txt", Authorization="Bearer secret") == b"hello world\n"
+
+
+def test_a_pipe_without_a_name_is_read(serve, site):
+    """As bash has it for <(...)."""
+    wrapper = ["bash", "-c", 'exec "$0" "${@:1:$#-1}" --tokens=<(echo secret) "${@: -1}"']
+    web = serve(site, wrapper=wrapper)
+    assert web.request("/a.txt").status == 401
+    assert web.get("/a.txt", Authorization="Bearer secret") == b"hello world\n"
+
+
 @pytest.mark.parametrize("table", ["/nonexistent", "/"])
 def test_media_types_that_cannot_be_read_are_told(serve, site, table):
     web = serve(site, f"--mime-types={table}")
