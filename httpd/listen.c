@@ -116,12 +116,25 @@ int listen_on(const char *address, struct listener *ret)
 	return r;
 }
 
+static bool is_listening(int fd)
+{
+	int yes = 0;
+	socklen_t len = sizeof(yes);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) && yes;
+}
+
+/* systemd.socket(5): with Accept=yes it is a connection, with ListenDatagram= neither. */
 int listen_inherited(int fd, struct listener *ret)
 {
 	int r;
 
 	ret->fd = fd;
 	ret->inherited = true;
+	if (!is_listening(fd)) {
+		log_error("the inherited socket %d cannot be used: it takes no connections", fd);
+		return -EINVAL;
+	}
 	r = fcntl(fd, F_SETFL, O_NONBLOCK) ? -errno : describe(ret);
 	if (r < 0)
 		log_error("the inherited socket %d cannot be used: %s", fd, strerror(-r));

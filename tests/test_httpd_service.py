@@ -484,11 +484,30 @@ def test_readiness_is_notified(serve, site, folder):
         assert s.recv(100) == b"STOPPING=1"
 
 
+def activation(inherited):
+    """What starts a program with that socket."""
+    os.set_inheritable(inherited.fileno(), True)
+    return ["bash", "-c", f'exec 3<&{inherited.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "bash"]
+
+
+@pytest.mark.parametrize("kind", ["connection", "datagrams"])
+def test_a_socket_that_takes_no_connections_is_refused(site, kind):
+    with contextlib.ExitStack() as stack:
+        if kind == "datagrams":
+            inherited = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            inherited.bind(("127.0.0.1", 0))
+        else:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            inherited = stack.enter_context(socket.create_connection(listener.getsockname()))
+        done = subprocess.run([*activation(inherited), server.BINARY, str(site)], capture_output=True,
+                              text=True, pass_fds=[inherited.fileno()], timeout=procs.seconds(10))
+        assert done.returncode == 1
+        assert done.stderr.endswith("the inherited socket 3 cannot be used: it takes no connections\n")
+
+
 def test_socket_activation(serve, site):
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        os.set_inheritable(listener.fileno(), True)
-        start = ["bash", "-c", f'exec 3<&{listener.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"',
-                 "bash"]
+        start = activation(listener)
         web = serve(site, listen=False, wrapper=start, pass_fds=[listener.fileno()])
         assert web.port == listener.getsockname()[1]
         assert web.get("/a.txt") == b"hello world\n"
