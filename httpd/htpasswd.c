@@ -16,8 +16,9 @@ struct entry {
 	char *user, *hash;
 };
 
+/* In the order of the file: of two lines for one user the first counts, as in Apache and nginx. */
 struct htpasswd {
-	struct entry *first;
+	struct entry *first, **end;
 };
 
 int htpasswd_parse_line(char *line, const char **ret_user, const char **ret_hash)
@@ -50,8 +51,8 @@ static int entry_add(struct htpasswd *h, const char *user, const char *hash)
 		return -ENOMEM;
 	e->user = strdup(user);
 	e->hash = strdup(hash);
-	e->next = h->first;
-	h->first = e;
+	*h->end = e;
+	h->end = &e->next;
 	return e->user && e->hash ? 0 : -ENOMEM;
 }
 
@@ -105,6 +106,8 @@ int htpasswd_load(const char *file, struct htpasswd **ret)
 		return r;
 	}
 	h = calloc(1, sizeof(*h));
+	if (h)
+		h->end = &h->first;
 	r = h ? read_lines(h, f, file) : -ENOMEM;
 	(void)fclose(f); /* only read from */
 	if (r < 0) {

@@ -84,6 +84,15 @@ def test_basic_authentication(serve, site, users):
     assert '"user":"ann"' in web.access() and "YW5u" not in web.access()
 
 
+def test_the_first_of_two_lines_for_a_user_counts(serve, site, users):
+    old = subprocess.run(["openssl", "passwd", "-6", "old"], capture_output=True, text=True, check=True)
+    with open(users, "a") as f:
+        f.write("ann:" + old.stdout)
+    web = serve(site, f"--htpasswd={users}")
+    assert web.request("/a.txt", Authorization=basic("ann", "old")).status == 401
+    assert web.get("/a.txt", Authorization=basic("ann", "ann")) == b"hello world\n"
+
+
 def test_bearer_tokens(serve, site, folder):
     (folder / "tokens").write_text("# for the robot\nsesame\nopen-it  the spare\n")
     web = serve(site, f"--tokens={folder}/tokens")
