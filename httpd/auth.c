@@ -61,9 +61,11 @@ static int tokens_load(struct auth *a, const char *file)
 		return r;
 	}
 	while (!r && getline(&line, &size, f) >= 0) {
-		line[strcspn(line, " \t\r\n")] = '\0';
-		if (*line && *line != '#')
-			r = token_add(a, line);
+		char *word = line + strspn(line, " \t");
+
+		word[strcspn(word, " \t\r\n")] = '\0';
+		if (*word && *word != '#')
+			r = token_add(a, word);
 	}
 	if (!r && ferror(f)) {
 		r = -errno;

@@ -94,11 +94,11 @@ def test_the_first_of_two_lines_for_a_user_counts(serve, site, users):
 
 
 def test_bearer_tokens(serve, site, folder):
-    (folder / "tokens").write_text("# for the robot\nsesame\nopen-it  the spare\n")
+    (folder / "tokens").write_text("# for the robot\nsesame\n \topen-it  the spare\n #no\n")
     web = serve(site, f"--tokens={folder}/tokens")
     for token in ("sesame", "open-it"):
         assert web.get("/a.txt", Authorization=f"Bearer {token}") == b"hello world\n"
-    for token in ("sesam", "sesame2", "", "#", basic("sesame", "sesame")):
+    for token in ("sesam", "sesame2", "", "#", "#no", basic("sesame", "sesame")):
         assert web.request("/a.txt", Authorization=f"Bearer {token}").status == 401
 
 
