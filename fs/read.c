@@ -200,16 +200,51 @@ bool read_answer(struct fs *fs, struct waiter *w)
 	return false;
 }
 
+/*
+ * Whether the file ends before end although more is declared. The kernel fills a page that comes
+ * short with zeros and keeps it; it takes i_size back, unless somebody asked for it meanwhile
+ * (fs/fuse/file.c, fuse_short_read()), and then it is the declared size that says how much of the
+ * page is data.
+ */
+static bool is_promised(struct fs *fs, struct file *f, uint64_t end)
+{
+	uint64_t declared;
+	struct stat st;
+
+	pthread_mutex_lock(&fs->files_lock);
+	declared = f->declared;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (declared == RULE_NONE)
+		return false;
+	if (end > declared)
+		end = declared;
+	return fstat(f->fd_read, &st) == 0 && (uint64_t)st.st_size < end;
+}
+
+/* Before an answer for the page cache. A writer has read(2) as well, and is sent there. */
+static int check_page(struct fs *fs, const struct handle *h, uint64_t end)
+{
+	invalidate_note_page(fs, h->file);
+	if (!is_promised(fs, h->file, end))
+		return 0;
+	return h->kind == HANDLE_WRITER ? -EINVAL : -EIO;
+}
+
 /* A plain or writing handle: what is there, and EOF behind it. */
 static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offset, bool page)
 {
 	struct fs *fs = fs_of(req);
 	char *buf = read_buffer(fs);
 	ssize_t n;
+	int r = 0;
 
 	/* Reads for read(2) with direct I/O carry FUSE_READ_LOCKOWNER, those for pages do not. */
 	if (page && !file_is_passthrough(h->file))
-		invalidate_note_page(fs, h->file);
+		r = check_page(fs, h, (uint64_t)offset + size);
+	if (r < 0) {
+		reply_error(req, r);
+		return;
+	}
 	if (size >= SPLICE_MIN) {
 		reply_from_fd(req, h->file->fd_read, offset, size);
 		return;

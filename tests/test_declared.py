@@ -4,6 +4,8 @@ import errno
 import mmap
 import os
 import subprocess
+import threading
+import time
 
 import pytest
 
@@ -231,6 +233,40 @@ def test_sendfile_is_refused(declared):
     writer.close()
     mount.wait_state("f", "complete")
     assert mount.agent().call(sendfile_some, mount.path("f")) == SIZE
+
+
+def find_zeros(fd, seconds):
+    """Where fd has a zero that stays, while others ask for the size; or None."""
+    over, found = time.monotonic() + seconds, []
+
+    def look():
+        while not found and time.monotonic() < over:
+            os.fstat(fd)
+            try:
+                at = os.pread(fd, 5000, 0).find(b"\0")
+                if at >= 0 and all(os.pread(fd, 1, at) == b"\0" for _ in range(3)):
+                    found.append(at)
+            except OSError as e:
+                assert e.errno == errno.EIO
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found[0] if found else None
+
+
+@pytest.mark.modes("off", "user")
+def test_no_zeros_for_who_had_it_open_before(mount):
+    """The page cache, in which the last page is filled with them, up to what is declared."""
+    mount.write_file("f", b"x" * 100)
+    reader = mount.reader("f")
+    assert reader.call(os.pread, 5000, 0) == b"x" * 100
+    writer = mount.writer("f", os.O_WRONLY | os.O_APPEND)
+    mount.declare("f", 4000)
+    assert reader.call(find_zeros, 2) is None
+    writer.write(b"y" * 3900)
+    assert reader.call(os.pread, 5000, 0) == b"x" * 100 + b"y" * 3900
 
 
 @pytest.mark.modes("off", "user")
