@@ -447,6 +447,19 @@ void end_check_declared_locked(struct file *f, uint64_t size)
 	f->declared = RULE_NONE;
 }
 
+void end_forget_declared(struct fs *fs, struct file *f)
+{
+	bool was;
+
+	pthread_mutex_lock(&fs->files_lock);
+	was = f->state == FILE_GROWING && f->declared != RULE_NONE;
+	if (was)
+		f->declared = RULE_NONE;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (was)
+		mark(fs, f, false, RULE_NONE, "");
+}
+
 /* The file of i, with a descriptor to write attributes with, its setup lock held. */
 static int take_file(struct fs *fs, struct inode *i, struct file **ret)
 {

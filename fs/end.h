@@ -71,6 +71,8 @@ int end_abort(struct fs *fs, struct inode *i, const char *reason);
 int end_complete(struct fs *fs, struct inode *i);
 /* -EPERM: not growing; -ERANGE: less than there is; -EFBIG. */
 int end_declare(struct fs *fs, struct inode *i, uint64_t size);
+/* f, if it grows, was emptied to begin anew. Setup lock held. */
+void end_forget_declared(struct fs *fs, struct file *f);
 /* f has this size: more than was declared ends the declaration. Files lock held. */
 void end_check_declared_locked(struct file *f, uint64_t size);
 

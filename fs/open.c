@@ -203,6 +203,27 @@ static void choose_path(struct fs *fs, const struct handle *h, struct fuse_file_
 }
 
 /*
+ * O_TRUNC. A size that was declared is that of bytes that are gone, though the writer who wrote
+ * them may still count as one: his RELEASE is handled when it comes. Of an empty file it is that of
+ * bytes to come: "rwwctl declare f 100; cmd >f" while somebody has it open. Setup lock held.
+ */
+static int begin_anew(fuse_req_t req, struct file *f)
+{
+	struct fs *fs = fs_of(req);
+	struct creds creds;
+	struct stat st = {0};
+	int r;
+
+	(void)fstat(f->fd_write, &st); /* then the truncation fails as well */
+	creds_take_for_data(req, &creds);
+	r = file_truncate(fs, f, 0);
+	creds_give_back(&creds);
+	if (r == 0 && st.st_size)
+		end_forget_declared(fs, f);
+	return r;
+}
+
+/*
  * Makes the handle for a file whose descriptors are open. Setup lock held. After an error *ret, if
  * not NULL, is to be removed without it.
  */
@@ -216,15 +237,10 @@ static int make_handle(fuse_req_t req, struct file *f, enum handle_kind kind,
 		return r;
 	(*ret)->nonblock = fi->flags & O_NONBLOCK;
 	(*ret)->never_held = asks_for_plain(fi);
-	if (fi->flags & O_TRUNC) {
-		struct creds creds;
-
-		creds_take_for_data(req, &creds);
-		r = file_truncate(fs, f, 0);
-		creds_give_back(&creds);
-		if (r < 0)
-			return r;
-	}
+	if (fi->flags & O_TRUNC)
+		r = begin_anew(req, f);
+	if (r < 0)
+		return r;
 	choose_path(fs, *ret, fi);
 	fi->fh = (uint64_t)(uintptr_t)*ret;
 	return 0;

@@ -324,3 +324,26 @@ def test_declared_again(declared):
     writer.close()
     assert held.result() == b""
     mount.wait_state("f", "complete")
+
+
+def test_who_begins_anew_is_not_bound_by_it(declared):
+    """Nor if the writer before has closed, and that is not handled yet when the next one opens."""
+    mount, writer = declared
+    again = mount.writer("f", os.O_WRONLY | os.O_TRUNC)
+    assert again.stat().st_size == mount.stat("f").st_size == 0
+    again.write(b"hello")
+    writer.close()
+    again.close()
+    mount.wait_state("f", "complete")
+    assert mount.reader("f").read() == b"hello"
+
+
+def test_an_empty_file_keeps_it(mount):
+    """(rwwctl declare f 100; cmd >f) 3>f"""
+    writer = mount.writer("f")
+    assert declare(mount, SIZE) == 0
+    again = mount.writer("f", os.O_WRONLY | os.O_TRUNC)
+    assert again.stat().st_size == SIZE
+    writer.close()
+    again.close()
+    mount.wait_state("f", "aborted")
