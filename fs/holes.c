@@ -13,9 +13,10 @@
  *  - a byte that is not zero was written, and what precedes it in its block before it: writers go
  *    from left to right;
  *  - a block with data whose successor in the range has data too is full.
- * After fallocate the store calls blocks data that were merely read, so there only bytes count.
- * What cannot be proved is held until the file completes. Not seen at all is a gap within one
- * block, made by a passthrough writer that seeks over a few bytes: the man page says so.
+ * In the block in which the range ends neither tells by what lies behind the range: that was there
+ * before. After fallocate the store calls blocks data that were merely read, so there only bytes
+ * count. What cannot be proved is held until the file completes. Not seen at all is a gap within
+ * one block, made by a passthrough writer that seeks over a few bytes: the man page says so.
  */
 #include "fs/holes.h"
 
@@ -80,6 +81,25 @@ static bool has_data(int fd, uint64_t block)
 	return lseek(fd, (off_t)block, SEEK_DATA) == (off_t)block;
 }
 
+/* How much of a block r reaches into: bytes behind its end were there before it was filled. */
+static size_t part_of(const struct fs *fs, struct range r, uint64_t block)
+{
+	return r.end - block < fs->block ? (size_t)(r.end - block) : fs->block;
+}
+
+/* Whether something was written into the block that begins at block, before the end of r. */
+static bool is_begun(const struct fs *fs, int fd, struct range r, bool bytes_only, uint64_t block)
+{
+	size_t part;
+
+	if (block >= r.end)
+		return false;
+	part = part_of(fs, r, block);
+	if (bytes_only || part < fs->block)
+		return nonzero_length(fd, block, part) > 0;
+	return has_data(fd, block);
+}
+
 /* The end of what can be believed of range r from offset (inside it) on, looking no further than
  * limit. */
 static uint64_t believed(
@@ -96,9 +116,8 @@ static uint64_t believed(
 
 		if (!bytes_only && !has_data(fd, block))
 			break;
-		proven = nonzero_length(fd, block, fs->block);
-		next_begun = next < r.end && (bytes_only ? nonzero_length(fd, next, fs->block) > 0
-							 : has_data(fd, next));
+		proven = nonzero_length(fd, block, part_of(fs, r, block));
+		next_begun = is_begun(fs, fd, r, bytes_only, next);
 		if (next_begun && (proven || !bytes_only)) {
 			pos = next;
 			continue;

@@ -82,6 +82,25 @@ def test_the_partly_written_block_before_a_hole_is_not_padded(mount):
     assert follow_from(held.result(), reader, len(rest)) == rest
 
 
+@pytest.mark.parametrize("filled", [9 * BLOCK + 500, 10 * BLOCK, 10 * BLOCK + 500])
+def test_what_lies_behind_a_gap_does_not_release_its_rest(mount, filled):
+    """In the block that the gap shares with it, when the gap is filled but for less than a block."""
+    end = 10 * BLOCK + 2000
+    data = b"x" * end + b"y" * 1000
+    writer = mount.writer("f")
+    writer.pwrite(data[:100], 0)
+    writer.pwrite(data[end:], end)
+    reader = mount.reader("f")
+    assert reader.read() == data[:100]
+    held = reader.begin_read().wait_held()
+    writer.pwrite(data[100:filled], 100)
+    assert follow_from(held.result(), reader, filled - 100) == data[100:filled]
+    held = reader.begin_read().wait_held()
+    writer.pwrite(data[filled:end], filled)
+    assert follow_from(held.result(), reader, len(data) - filled) == data[filled:]
+    reader.begin_read().wait_held()
+
+
 def test_a_partly_written_block_before_a_hole_comes_with_completion(mount):
     writer = mount.writer("f")
     writer.write(b"x" * 100)
