@@ -272,12 +272,13 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 	}
 }
 
-/* A byte that is not zero proves those before it in its block: look at the last one of each. */
-bool holes_all_written(struct fs *fs, struct file *f, uint64_t offset, const char *bytes, size_t n)
+/* A byte that is not zero proves those before it in its block, but for those of a remembered range:
+ * look at the last one of each. */
+bool holes_all_written(struct fs *fs, struct file *f, uint64_t changes, uint64_t offset,
+	const char *bytes, size_t n)
 {
 	uint64_t end = offset + n;
-	struct range r;
-	bool bytes_only;
+	const struct range *r;
 
 	for (uint64_t pos = offset; pos < end;) {
 		uint64_t next = block_start(fs, pos) + fs->block;
@@ -288,7 +289,9 @@ bool holes_all_written(struct fs *fs, struct file *f, uint64_t offset, const cha
 			return false;
 		pos = next;
 	}
-	return !next_range(fs, f, offset, &r, &bytes_only) && r.start >= end;
+	SCOPED_LOCK(&fs->files_lock);
+	r = ranges_next(&f->unwritten, offset);
+	return f->unwritten.changes == changes && (!r || r->start >= end);
 }
 
 int holes_before_allocation(struct fs *fs, struct file *f, uint64_t start, uint64_t end)

@@ -18,9 +18,11 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 
 /*
  * The same for bytes that were just read: whether they prove themselves that all of them were
- * written. If not, which costs nothing but a look at their zeros, ask holes_available().
+ * written. If not, which costs nothing but a look at their zeros, ask holes_available(). changes:
+ * those of f->unwritten before they were read; a hole may be filled since.
  */
-bool holes_all_written(struct fs *fs, struct file *f, uint64_t offset, const char *bytes, size_t n);
+bool holes_all_written(struct fs *fs, struct file *f, uint64_t changes, uint64_t offset,
+	const char *bytes, size_t n);
 
 /*
  * For fallocate(2), with the io lock held alone. Before it makes blocks of them or zeros, the holes

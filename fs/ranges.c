@@ -8,7 +8,7 @@
 void ranges_done(struct ranges *rs)
 {
 	free(rs->r);
-	*rs = (struct ranges){0};
+	*rs = (struct ranges){.changes = rs->changes + 1};
 }
 
 /* Index of the first range that ends after offset; n if none. */
@@ -59,6 +59,7 @@ static int splice(struct ranges *rs, size_t at, size_t count, const struct range
 	for (size_t i = 0; i < n_new; i++)
 		rs->r[at + i] = new[i];
 	rs->n = rs->n - count + n_new;
+	rs->changes++;
 	return 0;
 }
 

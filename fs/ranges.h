@@ -17,6 +17,7 @@ struct range {
 struct ranges {
 	struct range *r;
 	size_t n, room;
+	uint64_t changes; /* how often it became another list */
 };
 
 void ranges_done(struct ranges *rs);

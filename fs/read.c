@@ -68,8 +68,8 @@ static ssize_t fetch(const struct waiter *w, char *buf, ssize_t n)
  * show themselves that they were written. Of others that is found out first, for what was a hole
  * when it was read may be filled by the time one asks.
  */
-static ssize_t find_bytes(
-	struct fs *fs, const struct waiter *w, enum file_state state, uint64_t size, char *buf)
+static ssize_t find_bytes(struct fs *fs, const struct waiter *w, enum file_state state,
+	uint64_t changes, uint64_t size, char *buf)
 {
 	struct file *f = w->file;
 	size_t left = size > w->offset ? size - w->offset : 0,
@@ -79,7 +79,7 @@ static ssize_t find_bytes(
 	if (want < FEW) {
 		n = fetch(w, buf, n);
 		if (n <= 0 || state == FILE_COMPLETE ||
-			holes_all_written(fs, f, w->offset, buf, (size_t)n))
+			holes_all_written(fs, f, changes, w->offset, buf, (size_t)n))
 			return n;
 	}
 	if (state != FILE_COMPLETE)
@@ -88,12 +88,13 @@ static ssize_t find_bytes(
 }
 
 /* What was just written, most often: few bytes at the end, without a look at the size. */
-static ssize_t find_few(struct fs *fs, const struct waiter *w, char *buf)
+static ssize_t find_few(struct fs *fs, const struct waiter *w, uint64_t changes, char *buf)
 {
 	const ssize_t few = 4096;
 	ssize_t n = fetch(w, buf, w->want < few ? w->want : few);
 
-	if (n <= 0 || n == few || !holes_all_written(fs, w->file, w->offset, buf, (size_t)n))
+	if (n <= 0 || n == few ||
+		!holes_all_written(fs, w->file, changes, w->offset, buf, (size_t)n))
 		return 0;
 	return n;
 }
@@ -110,27 +111,28 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 	};
 	struct rule_verdict v = {.answer = RULE_FAIL, .error = EIO};
 	struct stat st;
-	uint64_t size, delivered;
+	uint64_t size, delivered, changes;
 	bool goes_on; /* rather than be held */
 	ssize_t n;
 
 	pthread_mutex_lock(&fs->files_lock);
 	in.state = f->state; /* before the bytes: an end is believed only if it was there first */
 	in.declared = f->declared;
+	changes = f->unwritten.changes;
 	in.cut = w->handle->cut;
 	delivered = w->handle->delivered;
 	goes_on = w->handle->never_held || (w->handle->nonblock && w->handle->cuts != f->cuts);
 	pthread_mutex_unlock(&fs->files_lock);
 
 	if (w->offset >= delivered && in.declared == RULE_NONE && !w->page &&
-		(n = find_few(fs, w, buf)) > 0) {
+		(n = find_few(fs, w, changes, buf)) > 0) {
 		in.available = (size_t)n;
 		return rule_read(&in);
 	}
 	if (fstat(f->fd_read, &st) < 0)
 		return v;
 	size = (uint64_t)st.st_size;
-	n = find_bytes(fs, w, in.state, size, buf);
+	n = find_bytes(fs, w, in.state, changes, size, buf);
 	if (n < 0)
 		return v;
 	if (w->handle->kind == HANDLE_FOLLOWER && size < delivered && in.cut > size)

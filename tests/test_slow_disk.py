@@ -22,12 +22,12 @@ syncing = pytest.mark.parametrize("options", ["sync=complete", "sync=complete,li
 
 class Disk:
     """mount's fsyncs, of files that have their marker ("data") or have none ("marker"), markers that
-    are set ("setting") and removed ("removal"), and truncations ("size")."""
+    are set ("setting") and removed ("removal"), truncations ("size"), and reads ("read")."""
 
     def __init__(self, folder):
         self.folder = folder
         self.mount = None
-        for which in ("data", "marker", "setting", "removal", "size"):
+        for which in ("data", "marker", "setting", "removal", "size", "read"):
             self.set(which, "")
 
     def set(self, which, content):
@@ -352,3 +352,19 @@ def test_nobody_waits_with_a_marker(start, disk):
             assert f.read() == b"hello"
     assert opening.result() >= 0
     assert late.call(os.read, begun.result(), 100) == b"hello"
+
+
+@pytest.mark.modes("off")
+def test_a_gap_that_is_filled_while_it_is_read(start, disk):
+    """What was read of it was read before, though nothing is known of a gap any more."""
+    mount = start("")
+    data = b"x" * 1500 + b"y" * 1000
+    writer = mount.writer("f")
+    writer.pwrite(data[:500], 0)
+    writer.pwrite(data[1500:], 1500)
+    reader = mount.reader("f")
+    with disk.stalled("read"):
+        reading = reader.begin_pread(4000, 0)
+        disk.wait_waiting()
+        writer.pwrite(data[500:1500], 500)
+    assert reading.result() == data

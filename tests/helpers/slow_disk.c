@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // To be preloaded: fsync(2) and fdatasync(2) as they are on a disk that takes its time, or fails,
-// fsetxattr(2), fremovexattr(2) and ftruncate(2) likewise.
+// fsetxattr(2), fremovexattr(2) and ftruncate(2) likewise. pread(2) has read, but does not return.
 //
 // In the folder SLOW_DISK, the file "marker" stands for fsyncs of files without rwwfs's marker,
 // "data" for those that have it, "setting" for fsetxattr(2), "removal" for fremovexattr(2), "size"
-// for ftruncate(2). A call waits until nobody has that file locked, and fails with EIO when it is
-// not empty.
+// for ftruncate(2), "read" for pread(2). A call waits until nobody has that file locked, and fails
+// with EIO when it is not empty.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -69,4 +69,15 @@ int ftruncate64(int fd, off64_t size)
 int ftruncate(int fd, off_t size)
 {
 	return ftruncate64(fd, size);
+}
+
+ssize_t pread64(int fd, void *buf, size_t size, off64_t offset)
+{
+	ssize_t n = syscall(SYS_pread64, fd, buf, size, offset);
+	return wait_for_disk("read") < 0 ? -1 : n;
+}
+
+ssize_t pread(int fd, void *buf, size_t size, off_t offset)
+{
+	return pread64(fd, buf, size, offset);
 }
