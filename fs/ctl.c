@@ -229,6 +229,7 @@ static int sleep_on(const char *path, uint64_t deadline)
 	uint64_t now = clock_ms(), left = deadline > now ? deadline - now : 0;
 	int ms = deadline == UINT64_MAX || left > 60000 ? 60000 : (int)left;
 	struct pollfd p = {.fd = fd}; /* no events: the end comes as POLLHUP or POLLERR */
+	char state[256];
 
 	if (fd < 0 && errno == EAGAIN) { /* hold=open: it cannot be polled */
 		p.fd = -1;
@@ -236,6 +237,10 @@ static int sleep_on(const char *path, uint64_t deadline)
 	} else if (fd < 0 && errno != EIO) { /* EIO: aborted=deny; the state tells */
 		return -errno;
 	}
+	/* Whoever opened it when it had ended is not told. */
+	if (fd >= 0 && (get(path, "user.rww.state", state, sizeof(state)) < 0 ||
+			       strcmp(state, "growing") != 0))
+		return 0;
 	return poll(&p, 1, ms) < 0 && errno != EINTR ? -errno : 0;
 }
 

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from harness import procs
-from harness.mount import is_sanitized
+from harness.mount import BUILD, is_sanitized
 
 # What is preloaded would have to come after the sanitizers' own library.
 pytestmark = [pytest.mark.sysfuse, pytest.mark.modes("on", "off"),
@@ -368,3 +368,15 @@ def test_a_gap_that_is_filled_while_it_is_read(start, disk):
         disk.wait_waiting()
         writer.pwrite(data[500:1500], 500)
     assert reading.result() == data
+
+
+def test_rwwctl_waits_for_an_end_that_is_on_its_way(start, disk):
+    """It sees the file grow, and opens it when it has ended."""
+    mount = start("")
+    writer, _ = begin(mount)
+    with disk.stalled("removal"):
+        writer.close()
+        disk.wait_waiting()
+        waiting = mount.popen([os.path.join(BUILD, "fs", "rwwctl"), "wait", mount.path("f")])
+        procs.wait_until(lambda: procs.blocked_in(waiting.pid, "openat"), "rwwctl to open it")
+    assert waiting.wait(procs.seconds(10)) == 0
