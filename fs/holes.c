@@ -225,16 +225,30 @@ static ssize_t in_range(struct fs *fs, struct file *f, int fd, struct range r, b
 	return (ssize_t)(end - offset);
 }
 
+/*
+ * Whoever reads from the middle of a file may begin where a hole that nobody has met yet pads the
+ * block behind it.
+ */
+static int remember_hole_before(struct fs *fs, struct file *f, uint64_t offset)
+{
+	uint64_t block = block_start(fs, offset);
+
+	if (!file_is_passthrough(f) || block == 0 || has_data(f->fd_read, block - 1))
+		return 0;
+	return remember_holes(fs, f, block - 1, block);
+}
+
 ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t want)
 {
-	int fd = f->fd_read;
+	int fd = f->fd_read, e = remember_hole_before(fs, f, offset);
 
+	if (e < 0)
+		return e;
 	for (;;) {
 		struct range r;
 		struct stat st;
 		bool bytes_only;
 		off_t hole;
-		int e;
 
 		if (next_range(fs, f, offset, &r, &bytes_only))
 			return in_range(fs, f, fd, r, bytes_only, offset, want);
@@ -273,13 +287,15 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 }
 
 /* A byte that is not zero proves those before it in its block, but for those of a remembered range:
- * look at the last one of each. */
+ * look at the last one of each, and at the first, for there may be a hole before it. */
 bool holes_all_written(struct fs *fs, struct file *f, uint64_t changes, uint64_t offset,
 	const char *bytes, size_t n)
 {
 	uint64_t end = offset + n;
 	const struct range *r;
 
+	if (bytes[0] == 0)
+		return false;
 	for (uint64_t pos = offset; pos < end;) {
 		uint64_t next = block_start(fs, pos) + fs->block;
 

@@ -101,6 +101,22 @@ def test_what_lies_behind_a_gap_does_not_release_its_rest(mount, filled):
     reader.begin_read().wait_held()
 
 
+@pytest.mark.parametrize("offset", [0, 100, 1999])
+def test_a_read_that_begins_in_the_rest_of_a_gap(mount, offset):
+    """In the block that the gap shares with what lies behind it, before anybody has met the gap."""
+    start, end = 10 * BLOCK + offset, 10 * BLOCK + 2000
+    data = b"x" * end + b"y" * 1000
+    writer = mount.writer("f")
+    writer.pwrite(data[:100], 0)
+    writer.pwrite(data[end:], end)
+    reader = mount.reader("f")
+    assert reader.call(os.pread, 4096, end) == data[end:]
+    held = reader.begin_pread(4096, start).wait_held()
+    writer.pwrite(data[100:end], 100)
+    assert data[start:].startswith(held.result())
+    assert reader.call(os.pread, 4096, end) == data[end:]
+
+
 def test_a_partly_written_block_before_a_hole_comes_with_completion(mount):
     writer = mount.writer("f")
     writer.write(b"x" * 100)
