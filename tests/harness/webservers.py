@@ -14,6 +14,7 @@ CUT = (18, 56)  # exit status of curl: the body is too short, the connection was
 RECIPES = os.path.join(REPO, "contrib", "servers")
 PROGRAMS = {"nginx": "nginx", "apache": "apache2", "lighttpd": "lighttpd", "caddy": "caddy",
             "python": "python3", "busybox": "busybox", "rww-httpd": server.BINARY}
+CACHES = {"varnish": "varnishd", "trafficserver": "traffic_server", "nginx-cache": "nginx"}
 
 
 def free_port():
@@ -58,6 +59,7 @@ class WebServer:
     def __init__(self, name, root, edits=(), options=()):
         self.name = name
         self.run = tempfile.mkdtemp(prefix="webserver-")
+        os.chmod(self.run, 0o755)  # some servers become another user
         self.port = free_port()
         recipes = os.path.join(self.run, "servers")
         shutil.copytree(RECIPES, recipes)
@@ -72,21 +74,26 @@ class WebServer:
 
     @staticmethod
     def _edit(folder, edits):
+        unused = set(edits)
         for name in os.listdir(folder):
+            if not name.endswith((".conf", "file")):
+                continue
             path = os.path.join(folder, name)
             with open(path, encoding="utf-8") as f:
                 text = f.read()
-            for old in [old for old in edits if name.endswith((".conf", "file")) and old in text]:
-                text = text.replace(old, edits.pop(old))
+            for old in [old for old in edits if old in text]:
+                text = text.replace(old, edits[old])
+                unused.discard(old)
             with open(path, "w", encoding="utf-8") as f:
                 f.write(text)
-        assert not edits, f"not in any recipe: {edits}"
+        assert not unused, f"not in any recipe: {unused}"
 
     def start(self):
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
-                start_new_session=True, preexec_fn=procs.die_with_parent)
+                start_new_session=True, preexec_fn=procs.die_with_parent,
+                env={**os.environ, "TMPDIR": self.run})  # what serve makes goes with the rest
         procs.wait_until(self._answers, f"{self.name} to listen")
         return self
 
@@ -95,8 +102,9 @@ class WebServer:
         with socket.socket() as s:
             return s.connect_ex(("127.0.0.1", self.port)) == 0
 
-    def fetch(self, name):
-        fetch = Fetch(f"http://127.0.0.1:{self.port}/{name}", self.run)
+    def fetch(self, name, *options):
+        """options: of curl"""
+        fetch = Fetch(f"http://127.0.0.1:{self.port}/{name}", self.run, *options)
         self.fetches.append(fetch)
         return fetch
 
