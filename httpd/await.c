@@ -84,14 +84,9 @@ int await_name(struct request *rq)
 		r = request_open(rq, rq->name, &rq->resource);
 		if (r != -ENOENT || await_is_over(rq))
 			return r;
-		switch (follow_hold(&rq->waiter, rq->live, view.edge, rq->wait_until_ms)) {
-		case HOLD_HELD:
-			return 1;
-		case HOLD_GONE:
-			reader_note_gone(rq);
-			return -ECONNABORTED;
-		case HOLD_READY:
-			break;
-		}
+		r = reader_held(
+			rq, follow_hold(&rq->waiter, rq->live, view.edge, rq->wait_until_ms));
+		if (r)
+			return r;
 	}
 }

@@ -205,17 +205,8 @@ static int listing_read(struct request *rq)
 {
 	int r = rq->listing ? 0 : listing_begin(rq);
 
-	while (!r && (r = gather(rq, rq->listing)) > 0) {
-		switch (follow_delay(&rq->waiter, 1)) {
-		case HOLD_HELD:
-			return 1;
-		case HOLD_GONE:
-			reader_note_gone(rq);
-			return -ECONNABORTED;
-		case HOLD_READY:
-			r = 0;
-		}
-	}
+	while (!r && (r = gather(rq, rq->listing)) > 0)
+		r = reader_held(rq, follow_delay(&rq->waiter, 1));
 	if (!r && rq->listing->count)
 		qsort(rq->listing->entries, rq->listing->count, sizeof(*rq->listing->entries),
 			compare);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "httpd/reader.h"
 
+#include <errno.h>
+
 #include "httpd/client.h"
 #include "httpd/clock.h"
 #include "httpd/server.h"
@@ -41,6 +43,15 @@ ssize_t reader_cut(struct request *rq, enum outcome why, char *buf)
 void reader_note_gone(struct request *rq)
 {
 	rq->outcome = atomic_load(&rq->server->draining) ? OUTCOME_STOPPED : OUTCOME_GONE;
+}
+
+int reader_held(struct request *rq, enum hold hold)
+{
+	if (hold == HOLD_GONE) {
+		reader_note_gone(rq);
+		return -ECONNABORTED;
+	}
+	return hold == HOLD_HELD;
 }
 
 bool reader_looks_again(struct request *rq, enum hold hold)

@@ -28,6 +28,10 @@ ssize_t reader_cut(struct request *rq, enum outcome why, char *buf);
 /* After HOLD_GONE: the client left, or this server stops. */
 void reader_note_gone(struct request *rq);
 
+/* Before there is a reader, what a hold came to: 0 to look again, 1 when the request is held, and
+ * -ECONNABORTED after HOLD_GONE. */
+int reader_held(struct request *rq, enum hold hold);
+
 /* True when it is time to look again, false when the request is held: the reader returns 0. */
 bool reader_looks_again(struct request *rq, enum hold hold);
 
