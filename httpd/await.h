@@ -13,7 +13,7 @@ bool await_is_over(const struct request *rq);
 void request_follow(struct request *rq, struct live *live);
 
 /* Until rq->name exists. 0 with rq->resource open, 1 when held, or negative errno: -ENOENT when
- * the time is over, -ECONNABORTED when the client left. */
+ * the time is over, -ECANCELED when the client left. */
 int await_name(struct request *rq);
 
 #endif

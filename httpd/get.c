@@ -107,7 +107,7 @@ enum MHD_Result get_answer(struct request *rq)
 	r = open_or_wait(rq);
 	if (r == 1)
 		return MHD_YES;
-	if (r == -ECONNABORTED)
+	if (r == -ECANCELED)
 		return MHD_NO;
 	if (r < 0)
 		return reply_errno(rq, r);

@@ -222,7 +222,7 @@ enum MHD_Result listing_answer(struct request *rq)
 
 	if (r == 1)
 		return MHD_YES;
-	if (r == -ECONNABORTED)
+	if (r == -ECANCELED)
 		return MHD_NO;
 	if (r < 0)
 		return reply_errno(rq, r);

@@ -49,7 +49,7 @@ int reader_held(struct request *rq, enum hold hold)
 {
 	if (hold == HOLD_GONE) {
 		reader_note_gone(rq);
-		return -ECONNABORTED;
+		return -ECANCELED;
 	}
 	return hold == HOLD_HELD;
 }

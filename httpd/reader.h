@@ -29,7 +29,8 @@ ssize_t reader_cut(struct request *rq, enum outcome why, char *buf);
 void reader_note_gone(struct request *rq);
 
 /* Before there is a reader, what a hold came to: 0 to look again, 1 when the request is held, and
- * -ECONNABORTED after HOLD_GONE. */
+ * after HOLD_GONE -ECANCELED, which no filesystem answers (-ECONNABORTED: a mount that went away).
+ */
 int reader_held(struct request *rq, enum hold hold);
 
 /* True when it is time to look again, false when the request is held: the reader returns 0. */

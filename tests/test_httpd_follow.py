@@ -547,6 +547,22 @@ def test_a_mount_below_the_root_that_goes_away(serve, make_mount):
     assert web.get(name) == b"x"
 
 
+def test_a_mount_that_goes_away_while_it_is_asked(serve, make_mount):
+    mount = make_mount("off")
+    mount.write_file("f.txt", b"x")
+    web = serve(mount.mnt)
+    web.allow_log("")  # of the root, too
+    mount.failed = True  # it is not to be judged
+    procs.kill(mount.pid, signal.SIGSTOP)
+    procs.wait_until(lambda: {procs.state(int(tid)) for tid in
+                              os.listdir(f"/proc/{mount.pid}/task")} == {"T"}, "it to stop")
+    client = web.connect()
+    client.begin("/f.txt")
+    procs.wait_until(lambda: mount.waiting() > 0, "the mount to be asked")
+    procs.kill(mount.pid)
+    assert client.response().status == 503
+
+
 def test_the_live_query_has_no_ranges_while_the_file_grows(growing):
     """For media players: they ask for bytes=0- and take the answer for the whole."""
     _, web, writer = growing
