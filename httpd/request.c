@@ -383,6 +383,7 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 			return result;
 	}
 	if (*data_size) {
+		rq->client->peer.worker->hurrying = 0;
 		atomic_fetch_add(&rq->server->metrics.bytes_received, *data_size);
 		return rq->route->data(rq, data, data_size);
 	}

@@ -96,8 +96,9 @@ void worker_connection(struct worker *w, struct MHD_Connection *connection,
 /* -- running ---------------------------------------------------------------------------------- */
 
 /* libmicrohttpd (0.9.75) is to be run again at once, and again, while the line before a chunk fills
- * its buffer and does not end: until the idle time-out, if there is one. Nobody can tell that from
- * work, so the thread only pauses now and then, and not if something comes. */
+ * its buffer and does not end: until the idle time-out, if there is one. No body comes meanwhile,
+ * but there is other work without one, so the thread only pauses now and then, and not if something
+ * comes. */
 static bool may_pause(struct worker *w)
 {
 	w->hurrying = w->chunked ? (w->hurrying + 1) % HURRY : 0;

@@ -32,7 +32,7 @@ struct worker {
 	bool running;
 	bool told;         /* of a connection that is being added; the thread's */
 	unsigned chunked;  /* requests whose body comes in chunks, and is not there; the thread's */
-	unsigned hurrying; /* turns without a wait for events; the thread's */
+	unsigned hurrying; /* turns without a wait for events or a piece of a body; the thread's */
 	pthread_mutex_t lock;
 	struct list arrivals; /* lock */
 };
