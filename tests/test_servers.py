@@ -208,10 +208,12 @@ def test_hold_open_is_an_error_for_those_that_open_with_o_nonblock(mount, serve,
 def wait_at_the_edge(mount, web, count):
     """So many clients wait for more of a declared file: (writer, responses, what each has)."""
     writer = begin(mount, "f", len(WHOLE))
-    responses = [web.connect().begin("/f").response() for _ in range(count)]
-    parts = []
-    for response in responses:
-        parts.append(response.at_least(len(A) - PYTHON_READS))
+    responses, parts = [], []
+    for i in range(count):
+        responses.append(web.connect().begin("/f").response())
+        parts.append(responses[i].at_least(len(A) - PYTHON_READS))
+        if web.name == "lighttpd":  # until it waits, its process may take the next one, too
+            procs.wait_until(lambda: mount.waiting() > i, "its process to wait")
     return writer, responses, parts
 
 
