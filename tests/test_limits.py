@@ -259,13 +259,7 @@ def test_no_inotify_at_all(make_mount, base):
     mount.options = ["passthrough=auto"]
     mount.allow_log(r"inotify")
     mount.start()
-    writer = mount.writer("f")
-    writer.write(b"hello")
-    reader = mount.reader("f")
-    assert reader.read() == b"hello"
-    held = reader.begin_read().wait_held()
-    writer.write(b"!")
-    assert held.result() == b"!"
+    begin_to_follow(mount)
 
 
 # -- the store's errors
