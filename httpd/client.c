@@ -215,3 +215,9 @@ void client_flush(int socket)
 	(void)setsockopt(
 		socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* only slower */
 }
+
+void client_limit_unsent(int socket, int bytes)
+{
+	(void)setsockopt(
+		socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes)); /* likewise */
+}

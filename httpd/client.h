@@ -89,4 +89,8 @@ uint64_t client_arrived(int socket);
 /* Sends what the library holds back for a body that is to follow. */
 void client_flush(int socket);
 
+/* The socket takes more only while less than this waits in it for the peer's window (or that of the
+ * path): tcp(7) does not know TCP_NOTSENT_LOWAT, net/ipv4/tcp.c does. */
+void client_limit_unsent(int socket, int bytes);
+
 #endif
