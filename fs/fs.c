@@ -365,7 +365,6 @@ int fs_run(struct fs *fs)
 			 "writer that is killed will look complete");
 	process_init();
 	pthread_mutex_init(&fs->files_lock, NULL);
-	pthread_cond_init(&fs->size_moved, NULL);
 	status_init(fs);
 	hold_init(&fs->hold);
 	list_init(&fs->files);
@@ -376,11 +375,11 @@ int fs_run(struct fs *fs)
 	block_signals();
 	r = mount_session(fs);
 	if (r == 0) {
-		int completer = completer_start(fs);
+		int completer = completer_start(fs), invalidator = invalidate_start(fs);
 
 		r = watch_start(fs);
 		if (r == 0)
-			r = completer;
+			r = completer ? completer : invalidator;
 		if (r == 0) {
 			r = serve(fs);
 			if (!fs->serving)
@@ -390,6 +389,7 @@ int fs_run(struct fs *fs)
 		} else {
 			log_error("cannot start a background thread: %s", strerror(-r));
 		}
+		invalidate_stop(fs);
 		watch_stop(fs);
 		if (unmount(fs))
 			end_all_closed(fs);
@@ -402,7 +402,6 @@ int fs_run(struct fs *fs)
 	if (fs->serving && fs->opt.pidfile)
 		(void)unlink(fs->opt.pidfile); /* it may be gone already */
 	inode_table_done(&fs->inodes);
-	pthread_cond_destroy(&fs->size_moved);
 	pthread_mutex_destroy(&fs->files_lock);
 	return r;
 }

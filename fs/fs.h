@@ -11,7 +11,7 @@
  *   state.c      the attributes user.rww.*
  *   process.c    how a writer ended, and who it is
  *   completer.c  the threads that complete files where that has to wait
- *   invalidate.c what keeps the kernel's page cache true
+ *   invalidate.c what keeps the kernel's page cache true, and the thread that does it
  *   status.c     MOUNTPOINT/.rww/status
  *   watch.c      the background threads: inotify; timers, interrupts, signals
  *   inode.c      identities, and the way from a node number into the store
@@ -28,6 +28,7 @@
 #include "fs/completer.h"
 #include "fs/hold.h"
 #include "fs/inode.h"
+#include "fs/invalidate.h"
 #include "fs/options.h"
 #include "fs/watch.h"
 
@@ -49,7 +50,6 @@ struct fs {
 	 */
 	struct inode status_dir, status_file; /* status.c */
 	pthread_mutex_t files_lock;
-	pthread_cond_t size_moved; /* invalidate.c */
 	struct hold hold;
 	struct list files;                     /* files lock; every open file */
 	struct list lingering;                 /* files lock; soonest to be completed first */
@@ -59,6 +59,7 @@ struct fs {
 	bool unmarked_said; /* files lock; the store takes no markers, and it was said */
 	struct watch watch;
 	struct completer completer;
+	struct invalidator invalidator;
 	struct fuse_session *session;
 	bool privileged;                 /* act with the caller's ids */
 	_Atomic uint64_t roomy_until_ms; /* creds.c */

@@ -21,7 +21,6 @@ void hold_init(struct hold *h)
 	*h = (struct hold){0};
 	list_init(&h->interrupted);
 	list_init(&h->all);
-	list_init(&h->invalidations);
 }
 
 static uint64_t size_of(const struct file *f)

@@ -56,9 +56,8 @@ struct waiter {
 
 struct hold {
 	/* The files lock guards all of it. */
-	struct list interrupted;   /* to be answered by the background thread */
-	struct list all;           /* every listed waiter, earliest deadline first */
-	struct list invalidations; /* invalidate.c */
+	struct list interrupted; /* to be answered by the background thread */
+	struct list all;         /* every listed waiter, earliest deadline first */
 	bool stopping;
 };
 

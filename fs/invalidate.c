@@ -17,9 +17,13 @@
  * small write, so it is done while pages are being asked for: longer than any asker is kept from
  * the processor.
  *
- * For the same reason handlers do not touch the cache. The reply is queued, and the background
- * thread does it and replies, unless the session ends: then nobody serves that page any more. A job
- * owns a reference to its file; files lock.
+ * For the same reason handlers do not touch the cache, nor does anybody else who may not wait for a
+ * disk. The reply is queued, and a thread of its own does it and replies, unless the session ends:
+ * then nobody serves that page any more. A job owns a reference to its file; files lock.
+ *
+ * That thread cannot be killed while the cache waits, nor the connection end before it: a daemon
+ * that is killed meanwhile would leave everybody waiting. So it begins when no page there is being
+ * read, but for those asked for after the write: nobody could keep a writer waiting by asking.
  */
 #include "fs/invalidate.h"
 
@@ -33,7 +37,8 @@
 #include "fs/fs.h"
 #include "fs/reply.h"
 
-#define ASKED_MS 100
+#define ASKED_MS   100
+#define FOLIO_MOST ((uint64_t)1 << 20) /* what the cache locks at once is no larger */
 
 struct job {
 	struct list on_queue;
@@ -41,14 +46,28 @@ struct job {
 	struct file *file; /* referenced */
 	uint64_t offset;
 	size_t n;
+	uint64_t serial;
 };
 
-void invalidate_note_page(struct fs *fs, struct file *f)
+void invalidate_page_begin(
+	struct fs *fs, struct page_read *p, struct file *f, uint64_t offset, size_t n)
 {
-	pthread_mutex_lock(&fs->files_lock);
+	*p = (struct page_read){.file = f, .offset = offset, .end = offset + n};
+	SCOPED_LOCK(&fs->files_lock);
 	f->page_asked = true;
 	f->page_ms = clock_ms();
-	pthread_mutex_unlock(&fs->files_lock);
+	p->serial = ++fs->invalidator.serial;
+	list_add_tail(&fs->invalidator.reading, &p->entry);
+}
+
+void invalidate_page_end(struct fs *fs, struct page_read *p)
+{
+	struct invalidator *v = &fs->invalidator;
+
+	SCOPED_LOCK(&fs->files_lock);
+	list_del(&p->entry);
+	if (!list_is_empty(&v->queue))
+		pthread_cond_signal(&v->more);
 }
 
 void invalidate_begin(struct fs *fs, struct file *f)
@@ -67,7 +86,7 @@ void invalidate_cancel(struct fs *fs, struct file *f)
 	SCOPED_LOCK(&fs->files_lock);
 	f->hidden_from = RULE_NONE;
 	f->size_moves = false;
-	pthread_cond_broadcast(&fs->size_moved);
+	pthread_cond_broadcast(&fs->invalidator.size_moved);
 }
 
 void invalidate_await_size_locked(struct fs *fs, const struct inode *i)
@@ -78,7 +97,7 @@ void invalidate_await_size_locked(struct fs *fs, const struct inode *i)
 		return;
 	until = clock_real_in_ms(20);
 	while (i->file && i->file->size_moves &&
-		pthread_cond_timedwait(&fs->size_moved, &fs->files_lock, &until) == 0)
+		pthread_cond_timedwait(&fs->invalidator.size_moved, &fs->files_lock, &until) == 0)
 		;
 }
 
@@ -128,28 +147,92 @@ void invalidate_then_reply(fuse_req_t req, struct file *f, uint64_t offset, size
 		return;
 	}
 	*later = now;
-	pthread_mutex_lock(&fs->files_lock);
-	list_add_tail(&fs->hold.invalidations, &later->on_queue);
-	pthread_mutex_unlock(&fs->files_lock);
-	watch_ring(&fs->watch);
+	SCOPED_LOCK(&fs->files_lock);
+	later->serial = ++fs->invalidator.serial;
+	list_add_tail(&fs->invalidator.queue, &later->on_queue);
+	pthread_cond_signal(&fs->invalidator.more);
 }
 
-void invalidate_run(struct fs *fs)
-{
-	for (;;) {
-		struct job *job = NULL;
+/* -- the thread ------------------------------------------------------------------------------- */
 
-		pthread_mutex_lock(&fs->files_lock);
-		if (!list_is_empty(&fs->hold.invalidations)) {
-			job = list_entry(fs->hold.invalidations.next, struct job, on_queue);
-			list_del(&job->on_queue);
-		}
-		pthread_mutex_unlock(&fs->files_lock);
-		if (!job)
-			return;
+static bool is_being_read_locked(const struct invalidator *v, const struct job *job)
+{
+	list_for_each (it, &v->reading) {
+		const struct page_read *p = list_entry(it, struct page_read, entry);
+
+		if (p->file == job->file && p->serial < job->serial &&
+			p->offset < job->offset + job->n + FOLIO_MOST &&
+			job->offset < p->end + FOLIO_MOST)
+			return true;
+	}
+	return false;
+}
+
+static struct job *ready_job_locked(const struct invalidator *v)
+{
+	list_for_each (it, &v->queue) {
+		struct job *job = list_entry(it, struct job, on_queue);
+
+		if (!is_being_read_locked(v, job))
+			return job;
+	}
+	return NULL;
+}
+
+/* Waits for one. NULL: there is none, and it is over. */
+static struct job *next_job(struct fs *fs)
+{
+	struct invalidator *v = &fs->invalidator;
+	struct job *job;
+
+	SCOPED_LOCK(&fs->files_lock);
+	while (!(job = ready_job_locked(v))) {
+		if (v->stop)
+			return NULL;
+		pthread_cond_wait(&v->more, &fs->files_lock);
+	}
+	list_del(&job->on_queue);
+	return job;
+}
+
+static void *invalidate_main(void *arg)
+{
+	struct fs *fs = arg;
+	struct job *job;
+
+	while ((job = next_job(fs))) {
 		if (!fuse_session_exited(fs->session))
 			renew(fs, job);
 		finish(fs, job);
 		free(job);
 	}
+	return NULL;
+}
+
+int invalidate_start(struct fs *fs)
+{
+	struct invalidator *v = &fs->invalidator;
+	int r;
+
+	pthread_cond_init(&v->more, NULL);
+	pthread_cond_init(&v->size_moved, NULL);
+	list_init(&v->queue);
+	list_init(&v->reading);
+	r = -pthread_create(&v->thread, NULL, invalidate_main, fs);
+	v->started = r == 0;
+	return r;
+}
+
+void invalidate_stop(struct fs *fs)
+{
+	struct invalidator *v = &fs->invalidator;
+
+	pthread_mutex_lock(&fs->files_lock);
+	v->stop = true;
+	pthread_cond_signal(&v->more);
+	pthread_mutex_unlock(&fs->files_lock);
+	if (v->started)
+		pthread_join(v->thread, NULL);
+	pthread_cond_destroy(&v->more);
+	pthread_cond_destroy(&v->size_moved);
 }

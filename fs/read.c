@@ -160,8 +160,7 @@ static void note_delivered(struct fs *fs, struct handle *h, uint64_t offset, siz
 	pthread_mutex_unlock(&fs->files_lock);
 }
 
-/* Answers w unless it has to be held. */
-static bool answer(struct fs *fs, const struct waiter *w)
+static bool try_answer(struct fs *fs, const struct waiter *w)
 {
 	struct rule_verdict v;
 	char *buf = read_buffer(fs);
@@ -170,8 +169,6 @@ static bool answer(struct fs *fs, const struct waiter *w)
 		reply_error(w->req, -ENOMEM);
 		return true;
 	}
-	if (w->page && !file_is_passthrough(w->file))
-		invalidate_note_page(fs, w->file);
 	if (pthread_rwlock_tryrdlock(&w->file->io) != 0)
 		return false; /* it is being changed */
 	v = look(fs, w, buf);
@@ -192,6 +189,20 @@ static bool answer(struct fs *fs, const struct waiter *w)
 		break;
 	}
 	return false;
+}
+
+/* Answers w unless it has to be held. */
+static bool answer(struct fs *fs, const struct waiter *w)
+{
+	struct page_read page;
+	bool done;
+
+	if (!w->page || file_is_passthrough(w->file))
+		return try_answer(fs, w);
+	invalidate_page_begin(fs, &page, w->file, w->offset, w->want);
+	done = try_answer(fs, w);
+	invalidate_page_end(fs, &page);
+	return done;
 }
 
 bool read_answer(struct fs *fs, struct waiter *w)
@@ -226,27 +237,16 @@ static bool is_promised(struct fs *fs, struct file *f, uint64_t end)
 /* Before an answer for the page cache. A writer has read(2) as well, and is sent there. */
 static int check_page(struct fs *fs, const struct handle *h, uint64_t end)
 {
-	invalidate_note_page(fs, h->file);
 	if (!is_promised(fs, h->file, end))
 		return 0;
 	return h->kind == HANDLE_WRITER ? -EINVAL : -EIO;
 }
 
-/* A plain or writing handle: what is there, and EOF behind it. */
-static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offset, bool page)
+static void serve_plain(fuse_req_t req, struct handle *h, size_t size, off_t offset)
 {
-	struct fs *fs = fs_of(req);
-	char *buf = read_buffer(fs);
+	char *buf = read_buffer(fs_of(req));
 	ssize_t n;
-	int r = 0;
 
-	/* Reads for read(2) with direct I/O carry FUSE_READ_LOCKOWNER, those for pages do not. */
-	if (page && !file_is_passthrough(h->file))
-		r = check_page(fs, h, (uint64_t)offset + size);
-	if (r < 0) {
-		reply_error(req, r);
-		return;
-	}
 	if (size >= SPLICE_MIN) {
 		reply_from_fd(req, h->file->fd_read, offset, size);
 		return;
@@ -256,6 +256,27 @@ static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offs
 		reply_error(req, buf ? -errno : -ENOMEM);
 	else
 		reply_data(req, buf, (size_t)n);
+}
+
+/* A plain or writing handle: what is there, and EOF behind it. Reads for read(2) with direct I/O
+ * carry FUSE_READ_LOCKOWNER, those for pages do not. */
+static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offset, bool page)
+{
+	struct fs *fs = fs_of(req);
+	struct page_read reading;
+	int r;
+
+	if (!page || file_is_passthrough(h->file)) {
+		serve_plain(req, h, size, offset);
+		return;
+	}
+	invalidate_page_begin(fs, &reading, h->file, (uint64_t)offset, size);
+	r = check_page(fs, h, (uint64_t)offset + size);
+	if (r < 0)
+		reply_error(req, r);
+	else
+		serve_plain(req, h, size, offset);
+	invalidate_page_end(fs, &reading);
 }
 
 static void read_status(fuse_req_t req, size_t size, off_t offset, const struct fuse_file_info *fi)

@@ -19,7 +19,6 @@
 #include "fs/end.h"
 #include "fs/file.h"
 #include "fs/fs.h"
-#include "fs/invalidate.h"
 #include "fs/poll.h"
 
 #define TICK_MS      20
@@ -348,7 +347,6 @@ static void *watch_main(void *arg)
 			else if (read(w->ring_fd, &rings, sizeof(rings)) > 0)
 				hold_answer_interrupted(fs);
 		}
-		invalidate_run(fs);
 		ticking = tick(fs);
 		if (w->ending)
 			try_to_end(fs);
@@ -430,7 +428,6 @@ void watch_stop(struct fs *fs)
 		(void)inotify_rm_watch(w->inotify_fd, w->stop_wd); /* it is there */
 		pthread_join(w->growth_thread, NULL);
 	}
-	invalidate_run(fs);
 	hold_fail_all(fs, ENOTCONN); /* of a connection that was aborted: nobody hears it */
 }
 

@@ -22,12 +22,13 @@ syncing = pytest.mark.parametrize("options", ["sync=complete", "sync=complete,li
 
 class Disk:
     """mount's fsyncs, of files that have their marker ("data") or have none ("marker"), markers that
-    are set ("setting") and removed ("removal"), truncations ("size"), and reads ("read")."""
+    are set ("setting") and removed ("removal"), truncations ("size"), reads ("read") and writes
+    ("write")."""
 
     def __init__(self, folder):
         self.folder = folder
         self.mount = None
-        for which in ("data", "marker", "setting", "removal", "size", "read"):
+        for which in ("data", "marker", "setting", "removal", "size", "read", "write"):
             self.set(which, "")
 
     def set(self, which, content):
@@ -40,14 +41,14 @@ class Disk:
             fcntl.flock(f, fcntl.LOCK_EX)
             yield
 
-    def waiting(self):
-        flock = procs.SYSCALLS["flock"]
+    def in_call(self, name):
+        """How many threads of the mount are blocked in it."""
         calls = [procs.syscall(self.mount.pid, tid)
                  for tid in os.listdir(f"/proc/{self.mount.pid}/task")]
-        return sum(call is not None and call[0] == flock for call in calls)
+        return sum(call is not None and call[0] == procs.SYSCALLS[name] for call in calls)
 
     def wait_waiting(self, count=1):
-        procs.wait_until(lambda: self.waiting() == count, f"{count} fsyncs to wait")
+        procs.wait_until(lambda: self.in_call("flock") == count, f"{count} fsyncs to wait")
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_many_completions_at_once(start, disk, options):
     with disk.stalled():
         for writer in writers:
             writer.close()
-        procs.wait_until(disk.waiting, "an fsync to wait")
+        procs.wait_until(lambda: disk.in_call("flock"), "an fsync to wait")
         check_alive(mount, "g")
     for i in range(100):
         mount.wait_state(f"f{i}", "complete")
@@ -368,6 +369,43 @@ def test_a_gap_that_is_filled_while_it_is_read(start, disk):
         disk.wait_waiting()
         writer.pwrite(data[500:1500], 500)
     assert reading.result() == data
+
+
+@pytest.mark.modes("off")
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_nobody_waits_with_a_page_that_is_read(start, disk, end):
+    """Who writes to it does, as no page may stay as it was. Who reads elsewhere can be killed, and
+    so can the mount: it is not waiting in the kernel, where it would keep its readers."""
+    mount = start("")
+    mount.write_file("cached", b"hello")
+    page = mount.reader("cached")
+    _, held = begin(mount)
+    killed = mount.agent()
+    dying = mount.reader("f", agent=killed)
+    dying.read()
+    dying.begin_read().wait_held()
+    reading = held.begin_read().wait_held()
+    writer = mount.writer("cached", os.O_WRONLY | os.O_APPEND, mount.agent())
+    with disk.stalled("read"):
+        with disk.stalled("write"):
+            writing = writer.begin(os.write, b" more")
+            disk.wait_waiting()
+            paging = page.begin_pread(100, 0)
+            disk.wait_waiting(2)
+        disk.wait_waiting()
+        killed.kill()
+        assert killed.wait() == -signal.SIGKILL
+        os.kill(mount.pid, end)
+        gone = errno.ENOTCONN, errno.ECONNABORTED
+        assert reading.errno() in gone
+        if end == signal.SIGKILL:
+            assert writing.errno() in gone and paging.errno() in gone
+            mount.destroy()
+            return
+    assert writing.result() == 5
+    assert paging.result() in (b"hello", b"hello more")
+    assert mount.wait() == 0
+    mount.end_users()
 
 
 def test_rwwctl_waits_for_an_end_that_is_on_its_way(start, disk):

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // To be preloaded: fsync(2) and fdatasync(2) as they are on a disk that takes its time, or fails,
-// fsetxattr(2), fremovexattr(2) and ftruncate(2) likewise. pread(2) has read, but does not return.
+// fsetxattr(2), fremovexattr(2) and ftruncate(2) likewise. pread(2) and pwritev2(2)
+// have done what they do, but do not return.
 //
 // In the folder SLOW_DISK, the file "marker" stands for fsyncs of files without rwwfs's marker,
 // "data" for those that have it, "setting" for fsetxattr(2), "removal" for fremovexattr(2), "size"
-// for ftruncate(2), "read" for pread(2). A call waits until nobody has that file locked, and fails
-// with EIO when it is not empty.
+// for ftruncate(2), "read" for pread(2), "write" for pwritev2(2). A call waits until nobody has
+// that file locked, and fails with EIO when it is not empty.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -14,6 +15,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -80,4 +82,15 @@ ssize_t pread64(int fd, void *buf, size_t size, off64_t offset)
 ssize_t pread(int fd, void *buf, size_t size, off_t offset)
 {
 	return pread64(fd, buf, size, offset);
+}
+
+ssize_t pwritev64v2(int fd, const struct iovec *iov, int count, off64_t offset, int flags)
+{
+	ssize_t n = syscall(SYS_pwritev2, fd, iov, count, offset, 0, flags);
+	return wait_for_disk("write") < 0 ? -1 : n;
+}
+
+ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+	return pwritev64v2(fd, iov, count, offset, flags);
 }
