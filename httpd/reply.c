@@ -162,6 +162,8 @@ unsigned reply_status_of_errno(int error)
 		return MHD_HTTP_INSUFFICIENT_STORAGE;
 	case EFBIG:
 		return MHD_HTTP_CONTENT_TOO_LARGE;
+	case E2BIG:
+		return MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
 	case EMFILE:
 	case ENFILE:
 	case ENOMEM:
@@ -223,7 +225,8 @@ enum MHD_Result reply_early(struct request *rq, int error)
 		log_warn("%s %s: %s", rq->method, rq->target, strerror(-error));
 	text_printf(&body, "%u %s\n", status, MHD_get_reason_phrase_for(status));
 	early_head(&t, rq, status, body.len);
-	text_put(&t, body.failed ? "" : body.data);
+	if (!request_is_head(rq))
+		text_put(&t, body.failed ? "" : body.data);
 	rq->status = status;
 	rq->body_bytes = body.len;
 	rq->told_early = true;
@@ -231,6 +234,13 @@ enum MHD_Result reply_early(struct request *rq, int error)
 	text_free(&t);
 	text_free(&body);
 	return told ? MHD_YES : MHD_NO;
+}
+
+enum MHD_Result reply_too_large(struct request *rq)
+{
+	rq->finished = reply_early(rq, -E2BIG) == MHD_YES;
+	client_drain(rq->client->socket);
+	return MHD_NO;
 }
 
 enum MHD_Result reply_empty(struct request *rq, unsigned status)

@@ -24,9 +24,6 @@
 #include "httpd/tls.h"
 
 #define CROWD 256 /* connections whose memory is worth giving back */
-/* Header and chunk buffer of a connection. libmicrohttpd touches half of it for every connection
- * and all of it for each further request, so it is what an idle follower costs. */
-#define POOL_SIZE (16 * 1024)
 
 /* -- opening ---------------------------------------------------------------------------------- */
 
@@ -255,7 +252,7 @@ static struct MHD_Daemon *daemon_start(struct server *s, struct worker *w)
 		MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL, MHD_OPTION_URI_LOG_CALLBACK,
 		request_begin, s, MHD_OPTION_NOTIFY_COMPLETED, request_end, s,
 		MHD_OPTION_NOTIFY_CONNECTION, connection_changed, w, MHD_OPTION_UNESCAPE_CALLBACK,
-		keep_escapes, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_SIZE,
+		keep_escapes, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT, SERVER_POOL_SIZE,
 		MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->max_connections,
 		MHD_OPTION_CONNECTION_TIMEOUT, seconds, MHD_OPTION_STRICT_FOR_CLIENT, 1,
 		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_ARRAY, more, MHD_OPTION_END);

@@ -27,6 +27,10 @@
 
 struct monitor;
 
+/* Header and chunk buffer of a connection. libmicrohttpd touches half of it for every connection
+ * and all of it for each further request, so it is what an idle follower costs. */
+#define SERVER_POOL_SIZE ((size_t)16 * 1024)
+
 struct server {
 	const struct options *options;
 	/* The directory that is served. When its mount died and another has come, root becomes

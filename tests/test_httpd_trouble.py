@@ -135,6 +135,29 @@ def test_absurd_headers(web, head, statuses):
     assert web.get("/a.txt") == b"hello world\n"
 
 
+@pytest.mark.parametrize("target, fields, counts", [
+    ("/a.txt", lambda n: "X: " + "x" * n, range(14500, 16500, 50)),
+    ("/a.txt", lambda n: "Cookie: " + "x" * n, range(7000, 7900, 50)),
+    ("/a.txt", lambda n: "\r\n".join(["X:"] * n), range(200, 245)),
+    ("/a.txt?", lambda n: "&" * n, range(14500, 16500, 50))],
+    ids=["one", "cookie", "many", "query"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+def test_a_header_that_is_almost_too_long_gets_a_status(serve, site, target, fields, counts, method):
+    """Also where the request fits into what libmicrohttpd has for it, but no answer beside it. It
+    closes by itself when its copy of a cookie does not fit, and logs no target that is too long."""
+    web = serve(site, "--upload")
+    told = []
+    for n in counts:
+        more, field = (fields(n), "X: y") if "?" in target else ("", fields(n))
+        head = f"{method} {target}{more} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{field}\r\n"
+        answer = raw(web, head.encode() + b"Content-Length: 0\r\n\r\n")
+        assert answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 4")), (n, answer[:100])
+        told.append(int(answer.split()[1]))
+    assert told[0] < 300 and told[-1] in (414, 431)
+    told = [status for status in told if status != 414]
+    assert [line["status"] for line in web.logged(len(told))] == told
+
+
 @pytest.mark.parametrize("framing", [
     b"Content-Length: 5\r\nTransfer-Encoding: chunked", b"Content-Length: 5\r\nContent-Length: 9",
     b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
