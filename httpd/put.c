@@ -39,7 +39,7 @@ static bool conditions_hold(struct request *rq)
 
 	int r = resource_open(rq->server, rq->name, 0, &old);
 
-	if (r == -ENOENT) {
+	if (r == -ENOENT || r == -ENOTDIR) {
 		autofree char *match = request_header(rq, MHD_HTTP_HEADER_IF_MATCH);
 
 		return !match;
@@ -105,9 +105,13 @@ static bool has_content_range(const struct request *rq)
 		       rq->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_RANGE) != NULL;
 }
 
-/* A name that no file can have is not one that is missing. */
+/* A name that no file can have is not one that is missing. Below a file there is nothing either,
+ * but the way to it is what is wrong (RFC 4918 section 9.7.1). */
 static enum MHD_Result reply_unmade(struct request *rq, int error)
 {
+	if (error == -ENOTDIR)
+		return reply_error(
+			rq, MHD_HTTP_CONFLICT, "There is a file where a directory is needed.");
 	return error == -ENAMETOOLONG ? reply_error(rq, MHD_HTTP_URI_TOO_LONG, NULL)
 				      : reply_errno(rq, error);
 }

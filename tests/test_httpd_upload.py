@@ -200,7 +200,6 @@ def test_directories(plain):
     assert web.request("/a", "PUT", body=b"x").status == 409
     assert web.request("/a/", "PUT", body=b"x").status == 409
     assert web.request("/", "PUT", body=b"x").status == 409
-    assert web.request("/a/b/c.txt/d", "PUT", body=b"x").status == 404
     assert web.request("/new", "MKCOL").status == 201
     assert web.request("/new/", "MKCOL").status == 405
     assert web.request("/x/y", "MKCOL").status == 409
@@ -208,6 +207,19 @@ def test_directories(plain):
     assert web.request("/a", "DELETE").status == 409
     assert web.request("/new/", "DELETE").status == 204
     assert web.request("/", "DELETE").status == 403
+
+
+@pytest.mark.parametrize("below", ["/file/x", "/file/x/y", "/file/x?parents", "/file/x/y?parents"])
+def test_nothing_is_made_below_a_file(plain, below):
+    """RFC 4918 sections 9.3.1 and 9.7.1."""
+    web, path = plain
+    (path / "file").write_bytes(b"old")
+    for headers in ({}, {"If_None_Match": "*"}):
+        assert web.request(below, "PUT", body=b"new", **headers).status == 409
+    assert web.request(below, "PUT", body=b"new", If_Match="*").status == 412
+    assert web.request(below, "MKCOL").status == 409
+    assert web.request(below, "DELETE").status == 404
+    assert web.get("/file") == b"old" and os.listdir(path) == ["file"]
 
 
 def test_names_that_may_not_be_written(plain, base):
