@@ -425,9 +425,8 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 	return rq->status ? MHD_YES : rq->route->answer(rq);
 }
 
-/* One that ended within its header: the library refused it by itself, or its client left, or took
- * too long. */
-static void judge_header(struct request *rq)
+/* The library refused it by itself, or its client left, or took too long for its header. */
+static void judge_unanswered(struct request *rq)
 {
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(rq->connection, MHD_CONNECTION_INFO_HTTP_STATUS);
@@ -435,7 +434,8 @@ static void judge_header(struct request *rq)
 	rq->status = info ? info->http_status : 0;
 	if (rq->status)
 		rq->finished = true;
-	else if (rq->client && client_is_late(&rq->server->clients, rq->client, clock_ms()))
+	else if (!rq->started && rq->client &&
+		 client_is_late(&rq->server->clients, rq->client, clock_ms()))
 		rq->outcome = OUTCOME_TIMEOUT;
 }
 
@@ -470,8 +470,7 @@ static uint64_t bytes_sent(const struct request *rq, enum MHD_RequestTermination
 	return arrived < rq->body_bytes ? arrived : rq->body_bytes;
 }
 
-/* A request that the library refused by itself never came to request_handle(). One whose client
- * left before the answer gets nginx's 499. */
+/* One whose client left before the answer gets nginx's 499. */
 static unsigned status_to_log(const struct request *rq)
 {
 	if (rq->status)
@@ -526,8 +525,8 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	waiter_done(&rq->waiter); /* before its live may go */
 	put_end(rq);
 	listing_free(rq->listing);
-	if (!rq->started)
-		judge_header(rq);
+	if (!rq->status)
+		judge_unanswered(rq);
 	if (rq->by_kernel && !rq->finished && how != MHD_REQUEST_TERMINATED_COMPLETED_OK &&
 		client_body_was_cut(&s->clients, rq->client)) {
 		rq->outcome = OUTCOME_OK; /* it did not leave by itself */

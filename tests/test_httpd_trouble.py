@@ -201,9 +201,10 @@ def test_the_log_has_whole_lines_however_long(web):
 # -- uploads
 
 @pytest.mark.modes("on", "off")
-@pytest.mark.parametrize("bad", [
-    b"zz\r\n", b"5\r\nabcdefgh\r\n", b"ffffffffffffffffff\r\n", b"-1\r\nx", b"\r\n\r\n"])
-def test_a_malformed_chunk_aborts_the_file(live, mount, bad):
+@pytest.mark.parametrize("bad, status", [
+    (b"zz\r\n", 400), (b"5\r\nabcdefgh\r\n", 400), (b"ffffffffffffffffff\r\n", 413),
+    (b"-1\r\nx", 400), (b"\r\n\r\n", 400)])
+def test_a_malformed_chunk_aborts_the_file(live, mount, bad, status):
     client = live.connect().begin("/f", "PUT", Transfer_Encoding="chunked")
     client.send(b"5\r\nbegin\r\n")
     procs.wait_until(lambda: os.path.exists(mount.stored("f")), "the file to appear")
@@ -213,6 +214,16 @@ def test_a_malformed_chunk_aborts_the_file(live, mount, bad):
     body = response.cut()[1]
     assert body in (b"", b"abcde")
     mount.wait_state("f", "aborted")
+    assert client.response().status == status
+    line, = [x for x in live.logged(2) if x["method"] == "PUT"]
+    assert (line["status"], line["outcome"]) == (status, "aborted")
+
+
+def test_a_malformed_chunk_of_a_get_is_the_client_s(web):
+    client = web.connect().begin("/a.txt", Transfer_Encoding="chunked").send(b"zz\r\n")
+    assert client.response().status == 400
+    line, = web.logged(1)
+    assert (line["status"], line["outcome"]) == (400, "ok")
 
 
 @pytest.mark.modes("on", "off")
