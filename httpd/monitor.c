@@ -78,7 +78,10 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
 		text_free(&t);
 		return MHD_NO;
 	}
-	if (MHD_add_response_header(r, "Content-Type", "text/plain; version=0.0.4; charset=utf-8"))
+	if (MHD_add_response_header(
+		    r, "Content-Type", "text/plain; version=0.0.4; charset=utf-8") &&
+		(status != MHD_HTTP_METHOD_NOT_ALLOWED ||
+			MHD_add_response_header(r, "Allow", "GET, HEAD")))
 		result = MHD_queue_response(connection, status, r);
 	MHD_destroy_response(r);
 	return result;

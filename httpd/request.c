@@ -75,6 +75,18 @@ static const struct route *route_find(const char *method)
 	return NULL;
 }
 
+/* Others are not recognized: 501 instead of 405 (RFC 9110 sections 9.1 and 15.5.6). */
+static bool method_is_known(const char *method)
+{
+	static const char *const known[] = {"POST", "PATCH", "TRACE", "CONNECT", "PROPFIND",
+		"PROPPATCH", "COPY", "MOVE", "LOCK", "UNLOCK"};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (!strcmp(known[i], method))
+			return true;
+	return false;
+}
+
 bool request_is_head(const struct request *rq)
 {
 	return !strcmp(rq->method, "HEAD");
@@ -288,12 +300,12 @@ static enum MHD_Result request_check(struct request *rq, const char *url)
 	if (!host_is_sound(rq))
 		return reply_error(rq, MHD_HTTP_BAD_REQUEST, "One Host header is needed.");
 	rq->route = route_find(rq->method);
-	if (!rq->route)
+	if (!rq->route && !method_is_known(rq->method))
 		return reply_error(rq, MHD_HTTP_NOT_IMPLEMENTED, NULL);
+	if (!rq->route || (rq->route->changes && !rq->server->options->upload))
+		return reply_error(rq, MHD_HTTP_METHOD_NOT_ALLOWED, NULL);
 	if (authorize(rq) != AUTH_OK)
 		return reply_error(rq, MHD_HTTP_UNAUTHORIZED, NULL);
-	if (rq->route->changes && !rq->server->options->upload)
-		return reply_error(rq, MHD_HTTP_METHOD_NOT_ALLOWED, NULL);
 	r = name_set(rq, url);
 	if (r == -EINVAL)
 		return reply_error(rq, MHD_HTTP_BAD_REQUEST, "The path is malformed.");

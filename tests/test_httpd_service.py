@@ -382,7 +382,9 @@ def test_metrics_and_health(serve, site):
     assert web.metric("sent_bytes_total") == 12 + len("404 Not Found\n")
     client = server.Client(web.metrics_port)
     assert client.request("/healthz").rest() == b"ok\n"
-    assert client.request("/").status == 404
+    assert client.request("/").rest() == b"404 Not Found\n"
+    response = client.request("/metrics", "POST")
+    assert (response.status, response.headers["allow"]) == (405, "GET, HEAD")
     client.close()
 
 

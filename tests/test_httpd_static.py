@@ -380,7 +380,7 @@ def test_view_pages(web, site):
     (b"GET /a.txt HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
     (b"GET /a.txt HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
     (b"BREW /a.txt HTTP/1.1\r\nHost: x\r\n\r\n", 501),
-    (b"POST /a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", 501),
+    (b"POST /a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", 405),
     (b"PUT /a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", 405),
     (b"GET /a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
     (b"GET /a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", 400),

@@ -368,11 +368,26 @@ def test_limit_and_partial_puts(serve, base):
     assert os.listdir(path) == ["a"]
 
 
-def test_changes_need_the_option(serve, base):
-    web = serve(tempfile.mkdtemp(dir=base))
-    for method in ("PUT", "DELETE", "MKCOL"):
+@pytest.mark.parametrize("options, methods", [
+    ([], "GET, HEAD, OPTIONS"), (["--upload"], "GET, HEAD, OPTIONS, PUT, DELETE, MKCOL")])
+def test_methods_that_are_not_offered(serve, base, options, methods):
+    """Whoever asks; OPTIONS tells the same."""
+    path = pathlib.Path(tempfile.mkdtemp(dir=base))
+    (path / "tokens").write_text("secret\n")
+    web = serve(path, f"--tokens={path}/tokens", *options)
+    assert web.request("/a", "OPTIONS").headers["allow"] == methods
+    for method in ("PUT", "DELETE", "MKCOL", "POST", "PATCH", "TRACE", "CONNECT", "PROPFIND",
+                   "PROPPATCH", "COPY", "MOVE", "LOCK", "UNLOCK"):
+        for body in (b"", b"x"):
+            response = web.request("/a", method, body=body)
+            if method in methods:
+                assert response.status == 401
+            else:
+                assert (response.status, response.headers["allow"]) == (405, methods), method
+    for method in ("BREW", "get", "X"):
         response = web.request("/a", method)
-        assert (response.status, response.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+        assert response.status == 501 and "allow" not in response.headers
+    assert os.listdir(path) == ["tokens"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root: needed to mount a small filesystem")
