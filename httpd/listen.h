@@ -8,7 +8,8 @@
 
 #include "httpd/options.h"
 
-#define LISTEN_MAX OPTIONS_LISTEN_MAX
+#define LISTEN_MAX 64 /* of the service manager; fewer by option */
+_Static_assert(LISTEN_MAX >= OPTIONS_LISTEN_MAX, "room for those of the options");
 
 struct listener {
 	int fd;

@@ -81,7 +81,12 @@ static int open_listeners(struct server *s)
 	if (count < 0)
 		log_warn("cannot take the sockets of the service manager: %s, ignoring",
 			strerror(-count));
-	for (int i = 0; !r && i < count && i < LISTEN_MAX; i++)
+	if (count > LISTEN_MAX) {
+		log_error("the service manager passed %d sockets: expected at most %d", count,
+			LISTEN_MAX);
+		return -E2BIG;
+	}
+	for (int i = 0; !r && i < count; i++)
 		r = listen_inherited(first + i, &s->listeners[s->listener_count++]);
 	for (unsigned i = 0; !r && count <= 0 && i < s->options->listen_count; i++)
 		r = listen_on(s->options->listen[i], &s->listeners[s->listener_count++]);

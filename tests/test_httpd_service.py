@@ -495,10 +495,22 @@ def test_readiness_is_notified(serve, site, folder):
         assert s.recv(100) == b"STOPPING=1"
 
 
-def activation(inherited):
-    """What starts a program with that socket."""
-    os.set_inheritable(inherited.fileno(), True)
-    return ["bash", "-c", f'exec 3<&{inherited.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "bash"]
+ACTIVATE = """
+import fcntl, os, sys
+passed = [int(fd) for fd in sys.argv[1].split(",")]
+kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 200) for fd in passed]
+for fd in passed:
+    os.close(fd)
+for i, fd in enumerate(kept):
+    os.dup2(fd, 3 + i)
+os.environ.update(LISTEN_FDS=str(len(kept)), LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def activation(*inherited):
+    """What starts a program with these sockets; they are passed to it."""
+    return [sys.executable, "-c", ACTIVATE, ",".join(str(x.fileno()) for x in inherited)]
 
 
 @pytest.mark.parametrize("kind", ["connection", "datagrams"])
@@ -522,6 +534,24 @@ def test_socket_activation(serve, site):
         web = serve(site, listen=False, wrapper=start, pass_fds=[listener.fileno()])
         assert web.port == listener.getsockname()[1]
         assert web.get("/a.txt") == b"hello world\n"
+
+
+@pytest.mark.parametrize("count", [9, 64, 65])
+def test_all_sockets_are_served_or_none(serve, site, count):
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        start, fds = activation(*listeners), [x.fileno() for x in listeners]
+        if count > 64:
+            done = subprocess.run([*start, server.BINARY, str(site)], capture_output=True, text=True,
+                                  pass_fds=fds, timeout=procs.seconds(10))
+            assert done.returncode == 1
+            assert done.stderr == ("rww-httpd: the service manager passed 65 sockets: "
+                                   "expected at most 64\n")
+            return
+        serve(site, listen=False, wrapper=start, pass_fds=fds)
+        for listener in listeners:
+            with contextlib.closing(server.Client(listener.getsockname()[1])) as client:
+                assert client.request("/a.txt").rest() == b"hello world\n"
 
 
 @pytest.mark.skipif(not ROOT, reason="root: needed to give it up")
