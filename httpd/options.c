@@ -68,6 +68,7 @@ static const struct definition table[] = {
 
 #define TABLE_SIZE (sizeof(table) / sizeof(table[0]))
 #define LONG_BASE  256
+#define REALM_MAX  480 /* it must fit into a header; see reply_headerf() */
 
 static void print_help(void)
 {
@@ -208,6 +209,8 @@ static bool check(const struct options *o)
 	else if (strpbrk(o->realm, "\"\\") || has_control(o->realm))
 		log_error("option '--realm=%s': expected text without quotes or line breaks",
 			o->realm);
+	else if (strlen(o->realm) > REALM_MAX)
+		log_error("option '--realm=%s': expected at most %d bytes", o->realm, REALM_MAX);
 	else if (o->cors && has_control(o->cors))
 		log_error("option '--cors=%s': expected an origin, as in https://example.org, or *",
 			o->cors);

@@ -472,6 +472,16 @@ def test_a_sandbox_without_openat2_is_refused(site):
     assert "openat2(2) is refused (Function not implemented)" in done.stderr
 
 
+def test_a_realm_is_told_whole_or_refused(serve, site, users):
+    web = serve(site, f"--htpasswd={users}", "--realm=" + "r" * 480)
+    told = web.request("/a.txt").headers["www-authenticate"]
+    assert told == f'Basic realm="{"r" * 480}", charset="UTF-8"'
+    realm = "r" * 481
+    status, _, error = run(f"--realm={realm}", str(site))
+    assert status == 2
+    assert error == f"rww-httpd: option '--realm={realm}': expected at most 480 bytes\n"
+
+
 def test_usage_errors():
     for arguments in ([], ["--nonsense", "/"], ["a", "b"], ["--threads=x", "/"]):
         status, out, error = run(*arguments)
