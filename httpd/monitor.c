@@ -64,9 +64,13 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
 	enum MHD_Result result = MHD_NO;
 	unsigned status;
 
-	if (!*con) { /* answered once the request is complete, which keeps the connection */
+	/* Answered once the request is complete, which keeps the connection; but nobody waits for
+	 * chunks, which could keep a processor busy: see may_pause() in worker.c. */
+	if (!*con) {
 		*con = cls;
-		return MHD_YES;
+		if (!MHD_lookup_connection_value(
+			    connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING))
+			return MHD_YES;
 	}
 	if (*data_size) {
 		*data_size = 0;

@@ -419,6 +419,17 @@ def test_a_line_before_a_chunk_that_does_not_end_is_no_work(serve, site, header)
     web.wait_metric("connections", 1)
 
 
+def test_a_line_before_a_chunk_that_does_not_end_is_no_work_for_the_monitor(serve, site):
+    web = serve(site)
+    client = server.Client(web.metrics_port)
+    client.begin("/healthz", Transfer_Encoding="chunked").send(b"1\r\nx\r\n1;" + b"x" * 40000)
+    before = cpu_seconds(web.pid), time.monotonic()
+    procs.wait_until(lambda: time.monotonic() - before[1] > 0.5, "half a second")
+    assert cpu_seconds(web.pid) - before[0] < 0.2 * procs.TIME_SCALE[0]
+    assert client.response().rest() == b"ok\n" and client.is_closed()
+    client.close()
+
+
 @pytest.mark.parametrize("count", [127, 128, 256])
 def test_many_requests_in_one_moment(serve, site, count):
     """As many events as libmicrohttpd takes at a time are no reason to wait for another one."""
