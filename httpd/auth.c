@@ -22,13 +22,18 @@ struct token {
 	unsigned char digest[DIGEST];
 };
 
+/* The latest credentials, the oldest of which make room. */
+struct memory {
+	unsigned char digests[REMEMBERED][DIGEST];
+	unsigned next;
+};
+
 struct auth {
 	struct htpasswd *htpasswd;
 	struct token *tokens;
 	unsigned char key[DIGEST]; /* random: digests mean nothing outside this process */
 	pthread_mutex_t lock;
-	unsigned char accepted[REMEMBERED][DIGEST]; /* lock */
-	unsigned next;                              /* lock */
+	struct memory accepted, refused; /* lock */
 };
 
 static bool digest(const struct auth *a, const char *text, unsigned char *ret)
@@ -115,19 +120,19 @@ void auth_free(struct auth *a)
 	free(a);
 }
 
-static bool is_remembered(struct auth *a, const unsigned char *d)
+static bool is_remembered(struct auth *a, const struct memory *m, const unsigned char *d)
 {
 	SCOPED_LOCK(&a->lock);
 	for (unsigned i = 0; i < REMEMBERED; i++)
-		if (!gnutls_memcmp(a->accepted[i], d, DIGEST))
+		if (!gnutls_memcmp(m->digests[i], d, DIGEST))
 			return true;
 	return false;
 }
 
-static void remember(struct auth *a, const unsigned char *d)
+static void remember(struct auth *a, struct memory *m, const unsigned char *d)
 {
 	SCOPED_LOCK(&a->lock);
-	memcpy(a->accepted[a->next++ % REMEMBERED], d, DIGEST);
+	memcpy(m->digests[m->next++ % REMEMBERED], d, DIGEST);
 }
 
 static bool token_is_known(const struct auth *a, const char *text)
@@ -157,6 +162,21 @@ static char *basic_decode(const char *text)
 	return plain;
 }
 
+static bool password_is_right(
+	struct auth *a, const unsigned char *d, const char *user, const char *password)
+{
+	int right;
+
+	if (is_remembered(a, &a->accepted, d))
+		return true;
+	if (is_remembered(a, &a->refused, d))
+		return false;
+	right = htpasswd_check(a->htpasswd, user, password);
+	if (right >= 0)
+		remember(a, right ? &a->accepted : &a->refused, d);
+	return right > 0;
+}
+
 static bool basic_is_right(struct auth *a, char *plain, char **ret_user)
 {
 	unsigned char d[DIGEST];
@@ -166,11 +186,7 @@ static bool basic_is_right(struct auth *a, char *plain, char **ret_user)
 	if (!colon || !a->htpasswd || !digest(a, plain, d))
 		return false;
 	*colon = '\0';
-	right = is_remembered(a, d);
-	if (!right && htpasswd_check(a->htpasswd, plain, colon + 1)) {
-		remember(a, d);
-		right = true;
-	}
+	right = password_is_right(a, d, plain, colon + 1);
 	if (right)
 		*ret_user = strdup(plain);
 	return right;

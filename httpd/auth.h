@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Who may do what: Basic credentials against a password file, bearer tokens against a list.
- * Password hashes are slow on purpose, so the latest accepted credentials are remembered, as a
- * keyed digest. Any thread; one lock inside.
+ * Password hashes are slow on purpose, so the latest credentials are remembered, as a keyed
+ * digest: a player with an old password that comes again and again costs its worker nothing. Any
+ * thread; one lock inside.
  */
 #ifndef HTTPD_AUTH_H
 #define HTTPD_AUTH_H

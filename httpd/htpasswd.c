@@ -143,22 +143,24 @@ static bool equal_in_constant_time(const char *a, const char *b)
 	return !differ;
 }
 
-static bool password_fits(const char *hash, const char *password)
+static int password_fits(const char *hash, const char *password)
 {
 	autofree struct crypt_data *data = NULL;
 	char apr1[APR1_SIZE];
 	const char *result;
 
 	if (apr1_is_hash(hash))
-		return apr1_hash(password, hash, apr1) && equal_in_constant_time(apr1, hash);
+		return apr1_hash(password, hash, apr1) ? equal_in_constant_time(apr1, hash) : -EIO;
 	data = calloc(1, sizeof(*data)); /* 32 KiB: too much for the stack of a worker */
 	if (!data)
-		return false;
+		return -ENOMEM;
 	result = crypt_r(password, hash, data);
-	return result && result[0] != '*' && equal_in_constant_time(result, hash);
+	if (!result || result[0] == '*')
+		return -EIO;
+	return equal_in_constant_time(result, hash);
 }
 
-bool htpasswd_check(const struct htpasswd *h, const char *user, const char *password)
+int htpasswd_check(const struct htpasswd *h, const char *user, const char *password)
 {
 	const struct entry *e = h->first;
 
@@ -168,5 +170,5 @@ bool htpasswd_check(const struct htpasswd *h, const char *user, const char *pass
 		return password_fits(e->hash, password);
 	if (h->first)
 		(void)password_fits(h->first->hash, password); /* the same time for a wrong name */
-	return false;
+	return 0;
 }

@@ -7,15 +7,14 @@
 #ifndef HTTPD_HTPASSWD_H
 #define HTTPD_HTPASSWD_H
 
-#include <stdbool.h>
-
 struct htpasswd;
 
 int htpasswd_load(const char *file, struct htpasswd **ret);
 void htpasswd_free(struct htpasswd *h);
 
-/* As slow as the hash. An unknown user costs as much as a known one. */
-bool htpasswd_check(const struct htpasswd *h, const char *user, const char *password);
+/* 1 right, 0 wrong; negative: nobody knows, as for want of memory. As slow as the hash. An unknown
+ * user costs as much as a known one. */
+int htpasswd_check(const struct htpasswd *h, const char *user, const char *password);
 
 /* One line, its line end removed: 1 with *ret_user and *ret_hash pointing into it, 0 when it is
  * blank or a comment, -EINVAL. Changes line. */

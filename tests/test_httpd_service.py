@@ -93,6 +93,22 @@ def test_the_first_of_two_lines_for_a_user_counts(serve, site, users):
     assert web.get("/a.txt", Authorization=basic("ann", "ann")) == b"hello world\n"
 
 
+def test_a_wrong_password_is_hashed_once(serve, site, folder):
+    """A client that comes again and again with it leaves its worker to the others."""
+    (folder / "users").write_text("ann:$2b$11$abcdefghijklmnopqrstuuAKVQW6T0I4RbTTBf9FZ/TLOHoiTGs2S\n")  # bcrypt of ann
+    web = serve(site, f"--htpasswd={folder}/users")
+
+    def cost(status, password):
+        before = procs.cpu_seconds(web.pid)
+        assert web.request("/a.txt", Authorization=basic("ann", password)).status == status
+        return procs.cpu_seconds(web.pid) - before
+    first = cost(401, "wrong")
+    assert first > 0.02
+    assert sum(cost(401, "wrong") for _ in range(10)) < 2 * first
+    assert cost(401, "wronger") > 0.02 and cost(200, "ann") > 0.02
+    assert web.metric("auth_failures_total") == 12
+
+
 def test_bearer_tokens(serve, site, folder):
     (folder / "tokens").write_text("# for the robot\nsesame\n \topen-it  the spare\n #no\n")
     web = serve(site, f"--tokens={folder}/tokens")

@@ -365,21 +365,15 @@ def answers(web):
         return False
 
 
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat") as f:
-        fields = f.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def test_no_descriptors_left(serve, site):
     """Neither a crash nor a busy loop; afterwards all is well."""
     web = serve(site, wrapper=["prlimit", "--nofile=64"])
     web.allow_log("Too many open files")
     clients = [web.connect().begin("/a.txt") for _ in range(100)]
     procs.wait_until(lambda: "new connections wait: Too many open files" in web.log(), "a line")
-    before = cpu_seconds(web.pid), time.monotonic()
+    before = procs.cpu_seconds(web.pid), time.monotonic()
     procs.wait_until(lambda: time.monotonic() - before[1] > 0.5, "half a second")
-    assert cpu_seconds(web.pid) - before[0] < 0.35 * procs.TIME_SCALE[0]
+    assert procs.cpu_seconds(web.pid) - before[0] < 0.35 * procs.TIME_SCALE[0]
     for client in clients:
         client.close()
     procs.wait_until(lambda: answers(web), "room")
@@ -399,9 +393,9 @@ def test_who_only_sends_no_more_is_no_work(serve, site):
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     response = client.request("/big")
     client.socket.shutdown(socket.SHUT_WR)
-    before = cpu_seconds(web.pid), time.monotonic()
+    before = procs.cpu_seconds(web.pid), time.monotonic()
     procs.wait_until(lambda: time.monotonic() - before[1] > 0.5, "half a second")
-    assert cpu_seconds(web.pid) - before[0] < 0.35 * procs.TIME_SCALE[0]
+    assert procs.cpu_seconds(web.pid) - before[0] < 0.35 * procs.TIME_SCALE[0]
     assert pattern(8 << 20).startswith(response.at_least(100_000))
 
 
@@ -411,9 +405,9 @@ def test_a_line_before_a_chunk_that_does_not_end_is_no_work(serve, site, header)
     client = web.connect().begin("/a.txt", X="x" * header, Transfer_Encoding="chunked")
     client.send(b"1\r\nx\r\n1;" + b"x" * 20000)
     web.wait_metric("received_bytes_total", 1)
-    before = cpu_seconds(web.pid), time.monotonic()
+    before = procs.cpu_seconds(web.pid), time.monotonic()
     procs.wait_until(lambda: time.monotonic() - before[1] > 0.5, "half a second")
-    assert cpu_seconds(web.pid) - before[0] < 0.35 * procs.TIME_SCALE[0]
+    assert procs.cpu_seconds(web.pid) - before[0] < 0.35 * procs.TIME_SCALE[0]
     assert answers(web)
     client.reset()
     web.wait_metric("connections", 1)
@@ -423,9 +417,9 @@ def test_a_line_before_a_chunk_that_does_not_end_is_no_work_for_the_monitor(serv
     web = serve(site)
     client = server.Client(web.metrics_port)
     client.begin("/healthz", Transfer_Encoding="chunked").send(b"1\r\nx\r\n1;" + b"x" * 40000)
-    before = cpu_seconds(web.pid), time.monotonic()
+    before = procs.cpu_seconds(web.pid), time.monotonic()
     procs.wait_until(lambda: time.monotonic() - before[1] > 0.5, "half a second")
-    assert cpu_seconds(web.pid) - before[0] < 0.2 * procs.TIME_SCALE[0]
+    assert procs.cpu_seconds(web.pid) - before[0] < 0.2 * procs.TIME_SCALE[0]
     assert client.response().rest() == b"ok\n" and client.is_closed()
     client.close()
 

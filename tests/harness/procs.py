@@ -30,6 +30,12 @@ def seconds(timeout):
     return timeout * TIME_SCALE[0]
 
 
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def wait_until(cond, what, timeout=10, pause=0.005):
     """Poll cond() until it is true and return its value; the deadline's error says what was awaited."""
     deadline = time.monotonic() + seconds(timeout)
