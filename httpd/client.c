@@ -17,12 +17,15 @@
 void clients_init(struct clients *c)
 {
 	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->judged, NULL);
 	list_init(&c->all);
 	c->count = 0;
+	c->asked = NULL;
 }
 
 void clients_destroy(struct clients *c)
 {
+	pthread_cond_destroy(&c->judged);
 	pthread_mutex_destroy(&c->lock);
 }
 
@@ -98,6 +101,8 @@ void client_set_body(
 	struct clients *c, struct client *client, const struct resource *body, uint64_t end)
 {
 	SCOPED_LOCK(&c->lock);
+	while (c->asked == client)
+		pthread_cond_wait(&c->judged, &c->lock);
 	client->body = body;
 	client->body_end = end;
 	client->body_cut = false;
@@ -134,12 +139,25 @@ static bool body_is_missing(const struct client *client)
 	const struct resource *body = client->body;
 	struct stat st;
 
-	if (!body)
-		return false;
 	if (resource_was_cut(body))
 		return true;
 	return !client_unsent(client->socket) && !fstat(body->fd, &st) &&
 	       (uint64_t)st.st_size < client->body_end;
+}
+
+/* The lock is let go of meanwhile: there may be thousands to look at, or a mount that does not
+ * answer, and every request needs it. */
+static void judge_body_locked(struct clients *c, struct client *client)
+{
+	bool missing;
+
+	c->asked = client;
+	pthread_mutex_unlock(&c->lock);
+	missing = body_is_missing(client);
+	pthread_mutex_lock(&c->lock);
+	client->body_cut |= missing;
+	c->asked = NULL;
+	pthread_cond_broadcast(&c->judged);
 }
 
 /* The follow thread has told the library that nothing more comes (peer_event_locked()). It may have
@@ -157,7 +175,8 @@ void clients_reap(struct clients *c, uint64_t now_ms, bool idle_too)
 		struct client *client = list_entry(it, struct client, entry);
 
 		client_nudge(client);
-		client->body_cut |= body_is_missing(client);
+		if (client->body)
+			judge_body_locked(c, client);
 		if (is_late_locked(client, now_ms) || (idle_too && client->idle) ||
 			client->body_cut)
 			(void)shutdown(client->socket, SHUT_RDWR); /* it may have gone by itself */

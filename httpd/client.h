@@ -19,8 +19,10 @@
 
 struct clients {
 	pthread_mutex_t lock;
-	struct list all; /* lock */
-	unsigned count;  /* lock */
+	pthread_cond_t judged;
+	struct list all;      /* lock */
+	unsigned count;       /* lock */
+	struct client *asked; /* whose body clients_reap() looks at without the lock; lock */
 };
 
 struct client {
@@ -29,9 +31,10 @@ struct client {
 	struct peer peer;     /* follow.h */
 	uint64_t deadline_ms; /* for the header, 0 while a request is answered; clients->lock */
 	bool idle;            /* between requests; clients->lock */
-	const struct resource *body; /* whose bytes the kernel sends, NULL: none; clients->lock */
-	uint64_t body_end;           /* its size must not become less; clients->lock */
-	bool body_cut;               /* it did, or the like; clients->lock */
+	/* Whose bytes the kernel sends, NULL: none; clients->lock, and stays while it is asked. */
+	const struct resource *body;
+	uint64_t body_end;    /* its size must not become less; likewise */
+	bool body_cut;        /* it did, or the like; clients->lock */
 	bool close_delimited; /* a body runs that an orderly close would end; clients->lock */
 	char address[INET6_ADDRSTRLEN];
 };

@@ -563,6 +563,22 @@ def test_a_mount_that_goes_away_while_it_is_asked(serve, make_mount):
     assert client.response().status == 503
 
 
+def test_a_mount_that_does_not_answer_holds_nobody_else(serve, make_mount):
+    """While it is asked whether a download is still of the same file."""
+    mount = make_mount("off")
+    mount.write_file("f.bin", pattern(4 << 20))
+    web = serve(os.path.dirname(mount.mnt))
+    with open(os.path.join(web.root, "plain"), "wb") as f:
+        f.write(b"x")
+    response = web.request(f"/{os.path.basename(mount.mnt)}/f.bin")
+    data = response.at_least(1)
+    procs.kill(mount.pid, signal.SIGSTOP)
+    procs.wait_until(lambda: procs.blocked_in(web.pid, "fgetxattr"), "the mount to be asked")
+    assert web.get("/plain") == b"x", "by the other worker"
+    procs.kill(mount.pid, signal.SIGCONT)
+    assert data + response.rest() == pattern(4 << 20)
+
+
 def test_the_live_query_has_no_ranges_while_the_file_grows(growing):
     """For media players: they ask for bytes=0- and take the answer for the whole."""
     _, web, writer = growing

@@ -19,7 +19,7 @@ witnesses = []
 SYSCALLS = {"read": 0, "open": 2, "poll": 7, "pread64": 17, "readv": 19, "select": 23,
             "sendfile": 40, "select6": 270, "openat": 257, "splice": 275, "preadv": 295,
             "epoll_wait": 232, "epoll_pwait": 281, "ppoll": 271, "copy_file_range": 326,
-            "preadv2": 327, "write": 1, "flock": 73, "futex": 202}
+            "preadv2": 327, "write": 1, "flock": 73, "futex": 202, "fgetxattr": 193}
 
 
 def testimony():
