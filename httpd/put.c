@@ -204,15 +204,23 @@ static int remove_name(struct request *rq)
 	return unlinkat(parent, base, AT_REMOVEDIR) ? -errno : 0;
 }
 
+/* What its conditions were looked at for, no upload replaces meanwhile; nor is it gone for one that
+ * looked at it. */
+static int remove_unchanged(struct request *rq)
+{
+	SCOPED_LOCK(&rq->server->uploads.lock);
+	return conditions_hold(rq) ? remove_name(rq) : -ECANCELED;
+}
+
 enum MHD_Result delete_answer(struct request *rq)
 {
 	int r;
 
 	if (!*rq->name)
 		return reply_error(rq, MHD_HTTP_FORBIDDEN, NULL);
-	if (!conditions_hold(rq))
+	r = remove_unchanged(rq);
+	if (r == -ECANCELED)
 		return reply_error(rq, MHD_HTTP_PRECONDITION_FAILED, NULL);
-	r = remove_name(rq);
 	return r < 0 ? reply_errno(rq, r) : reply_empty(rq, MHD_HTTP_NO_CONTENT);
 }
 

@@ -23,8 +23,8 @@ struct server;
 struct upload;
 
 struct uploads {
-	pthread_mutex_t lock;
-	struct list all; /* of struct upload, lock */
+	pthread_mutex_t lock; /* who gives a name, or takes one away, has it from the look before */
+	struct list all;      /* of struct upload, lock */
 };
 
 void uploads_init(struct uploads *u);

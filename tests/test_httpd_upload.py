@@ -357,6 +357,34 @@ def test_puts_in_one_moment_in_a_plain_directory(plain, headers):
     put_in_one_moment(plain[0], headers)
 
 
+def put_and_delete(web, of_put, of_delete):
+    """Their status, when both are sent in one moment."""
+    def send(method, body, headers):
+        response = web.request("/f", method, body=body, **headers)
+        response.client.close()
+        return response.status
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return tuple(pool.map(send, ("PUT", "DELETE"), (b"new", b""), (of_put, of_delete)))
+
+
+def test_a_put_over_what_exists_does_not_bring_back_what_is_deleted(plain):
+    web, path = plain
+    for _ in range(500):
+        (path / "f").write_bytes(b"old")
+        assert put_and_delete(web, {"If_Match": "*"}, {}) in [(204, 204), (412, 204)]
+
+
+def test_a_delete_of_what_was_seen_does_not_take_what_was_put(plain):
+    web, path = plain
+    for _ in range(500):
+        (path / "f").write_bytes(b"old")
+        os.utime(path / "f", (0, 0))
+        seen = {"If_Unmodified_Since": "Thu, 01 Jan 1970 00:00:00 GMT"}
+        assert put_and_delete(web, {}, seen) in [(204, 412), (201, 204)]
+        assert (path / "f").read_bytes() == b"new"
+
+
 def test_limit_and_partial_puts(serve, base):
     path = pathlib.Path(tempfile.mkdtemp(dir=base))
     web = serve(path, "--upload", "--upload-limit=10")
