@@ -70,6 +70,8 @@ struct MHD_Response *body_of_file(struct request *rq, uint64_t first, uint64_t l
 	rq->body_bytes = length;
 	if (request_is_head(rq))
 		return library_body(rq, first, length);
+	if (length > CLIENT_UNSENT)
+		client_limit_unsent(rq->client->socket);
 	if (rq->resource.data)
 		return MHD_create_response_from_buffer(
 			length, rq->resource.data + first, MHD_RESPMEM_PERSISTENT);
@@ -184,6 +186,7 @@ struct MHD_Response *body_of_parts(struct request *rq, const struct range_parts 
 		return NULL;
 	b->rq = rq;
 	length = parts_fill(b, parts, size, type, boundary);
+	client_limit_unsent(rq->client->socket);
 	if (parts_are_whole(b))
 		r = MHD_create_response_from_callback(length, BLOCK, parts_read, b, parts_free);
 	if (!r)

@@ -241,6 +241,8 @@ struct MHD_Response *body_of_live(struct request *rq, const struct live_view *vi
 	b->may_push =
 		!rq->server->tls &&
 		(!b->has_length || (b->declared && b->end > view->edge && length >= BODY_LONG));
+	if (!b->may_push)
+		client_limit_unsent(rq->client->socket);
 	rq->close_delimited = !b->has_length && request_is_http_1_0(rq);
 	b->chunked = !b->has_length && !rq->close_delimited;
 	if (rq->close_delimited)

@@ -235,8 +235,8 @@ void client_flush(int socket)
 		socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* only slower */
 }
 
-void client_limit_unsent(int socket, int bytes)
+void client_limit_unsent(int socket)
 {
-	(void)setsockopt(
-		socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes)); /* likewise */
+	(void)setsockopt(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){CLIENT_UNSENT},
+		sizeof(int)); /* likewise */
 }

@@ -92,8 +92,12 @@ uint64_t client_arrived(int socket);
 /* Sends what the library holds back for a body that is to follow. */
 void client_flush(int socket);
 
-/* The socket takes more only while less than this waits in it for the peer's window (or that of the
- * path): tcp(7) does not know TCP_NOTSENT_LOWAT, net/ipv4/tcp.c does. */
-void client_limit_unsent(int socket, int bytes);
+#define CLIENT_UNSENT 65536
+
+/* The socket takes more only while less than CLIENT_UNSENT waits in it for the peer's window (or
+ * that of the path), and says so when it is half of that: tcp(7) does not know TCP_NOTSENT_LOWAT,
+ * net/ipv4/tcp.c does. Otherwise a third of up to 4 MiB must have left first, and until then the
+ * library takes one who reads slowly for idle. */
+void client_limit_unsent(int socket);
 
 #endif

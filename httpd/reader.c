@@ -7,6 +7,8 @@
 #include "httpd/clock.h"
 #include "httpd/server.h"
 
+#define LOOKS 4 /* at who takes nothing, before he has taken nothing for too long */
+
 /*
  * libmicrohttpd 0.9 forgets a connection that a reader ends with MHD_CONTENT_READER_END_*: it is
  * closed, but nobody looks at it again, so that its descriptor stays until another connection of
@@ -61,15 +63,32 @@ bool reader_looks_again(struct request *rq, enum hold hold)
 	return hold != HOLD_HELD;
 }
 
+/* What the client acknowledges moves, too. */
+static uint64_t idle_since_it_moved(struct request *rq, uint64_t moved_ms)
+{
+	uint64_t acknowledged = client_arrived(rq->client->socket), now = clock_ms();
+
+	if (rq->acknowledged != acknowledged) {
+		rq->acknowledged = acknowledged;
+		rq->acknowledged_ms = now;
+	}
+	return now - (rq->acknowledged_ms > moved_ms ? rq->acknowledged_ms : moved_ms);
+}
+
 bool reader_waits_for_room(struct request *rq, uint64_t moved_ms)
 {
-	uint64_t limit = rq->server->options->idle_timeout_ms, idle = clock_ms() - moved_ms;
+	uint64_t limit = rq->server->options->idle_timeout_ms, look, idle;
 
 	if (!limit)
 		limit = UINT32_MAX;
+	look = limit / LOOKS + 1;
+	idle = clock_ms() - moved_ms;
+	if (idle >= look)
+		idle = idle_since_it_moved(rq, moved_ms);
 	if (idle >= limit) {
 		rq->outcome = OUTCOME_TIMEOUT;
 		return true;
 	}
-	return reader_looks_again(rq, follow_writable(&rq->waiter, limit - idle));
+	return reader_looks_again(
+		rq, follow_writable(&rq->waiter, limit - idle < look ? limit - idle : look));
 }

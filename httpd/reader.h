@@ -37,7 +37,8 @@ int reader_held(struct request *rq, enum hold hold);
 bool reader_looks_again(struct request *rq, enum hold hold);
 
 /* The same, held until the socket takes more, which it did last at moved_ms (clock_ms()): the
- * library's idle time-out does not see what goes past it. */
+ * library's idle time-out does not see what goes past it. Until the socket takes more, one who
+ * reads slowly may need longer than that time-out; he is not idle. */
 bool reader_waits_for_room(struct request *rq, uint64_t moved_ms);
 
 #endif

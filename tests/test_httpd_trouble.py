@@ -341,6 +341,32 @@ def test_clients_that_leave_in_every_state(serve, mount, tmp_path, how, tls):
     writer.close()
 
 
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("tls", [False, True], ids=["", "tls"])
+def test_who_reads_slowly_is_not_idle(serve, mount, tmp_path, tls):
+    """However much the kernel keeps for him: it says that there is room when a third of that is."""
+    web = serve(mount.mnt, "--idle-timeout=3", *(server.certificate(tmp_path) if tls else ()),
+                identity=mount.identity())
+    data = pattern(17 << 20)
+    mount.write_file("long", data)
+    mount.write_file("short", data[:10 << 20])
+    writer = mount.writer("growing")
+    writer.write(data)
+    parts = {"Range": "bytes=0-0,2-9999999"}
+    responses = [web.request("/long"), web.request("/short"), web.request("/growing"),
+                 web.request("/growing", version="1.0"), web.request("/short", **parts)]
+    until = time.monotonic() + 8
+    while time.monotonic() < until:
+        for response in responses:
+            for _ in range(4):  # of 4 KiB with TLS
+                response.client.buffer += response.client.socket.recv(4096)
+        time.sleep(0.1)
+    writer.close()
+    bodies = [response.rest() for response in responses]
+    assert bodies[:4] == [data, data[:10 << 20], data, data]
+    assert len(bodies[4]) == int(responses[4].headers["content-length"])
+
+
 def test_a_tls_handshake_has_no_more_time_than_a_header(serve, site, tmp_path):
     web = serve(site, "--header-timeout=1", *server.certificate(tmp_path))
     client = web.connect(tls=False).send(b"\x16\x03\x01\x02\x00\x01")
