@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import ssl
@@ -144,7 +145,8 @@ def test_absurd_headers(web, head, statuses):
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
 def test_a_header_that_is_almost_too_long_gets_a_status(serve, site, target, fields, counts, method):
     """Also where the request fits into what libmicrohttpd has for it, but no answer beside it. It
-    closes by itself when its copy of a cookie does not fit, and logs no target that is too long."""
+    closes by itself when its copy of a cookie does not fit; whether a target that is too long gets
+    a line depends on its version."""
     web = serve(site, "--upload")
     told = []
     for n in counts:
@@ -155,7 +157,8 @@ def test_a_header_that_is_almost_too_long_gets_a_status(serve, site, target, fie
         told.append(int(answer.split()[1]))
     assert told[0] < 300 and told[-1] in (414, 431)
     told = [status for status in told if status != 414]
-    assert [line["status"] for line in web.logged(len(told))] == told
+    logged = [line["status"] for line in web.logged(len(told))]
+    assert [status for status in logged if status != 414] == told
 
 
 @pytest.mark.parametrize("framing", [
@@ -163,9 +166,11 @@ def test_a_header_that_is_almost_too_long_gets_a_status(serve, site, target, fie
     b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
     b"Transfer-Encoding: chunked "])
 def test_nothing_is_smuggled_behind_a_doubtful_length(web, framing):
+    """The space is not part of the value (RFC 9110 section 5.5), but 0.9.75 takes it for that."""
     answer = raw(web, b"GET /a.txt HTTP/1.1\r\nHost: x\r\n" + framing +
-                 b"\r\n\r\n0\r\n\r\nGET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
+                 b"\r\n\r\n0\r\n\r\nGET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    statuses = re.findall(rb"HTTP/1\.1 (\d+)", answer)
+    assert statuses == [b"400"] or (framing.endswith(b" ") and statuses == [b"200", b"200"])
 
 
 @pytest.mark.parametrize("framing", [
