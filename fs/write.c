@@ -99,11 +99,10 @@ static void write_memory(
 		n = writing(fs, f, (uint64_t)offset);
 	if (n == 0)
 		n = write_at(req, f, &iov, offset, flags);
-	if (n > 0 && append && fstat(f->fd_write, &st) == 0) {
-		at = st.st_size > n ? st.st_size - n : 0;
-		written(fs, f, (uint64_t)st.st_size, 0);
-	} else if (n > 0)
-		written(fs, f, (uint64_t)offset, (uint64_t)n);
+	if (n > 0 && append && fstat(f->fd_write, &st) == 0)
+		at = st.st_size > n ? st.st_size - n : 0; /* the kernel sends one at a time */
+	if (n > 0) /* an append, too: a write that failed may have been going to skip this */
+		written(fs, f, (uint64_t)at, (uint64_t)n);
 	pthread_rwlock_unlock(&f->io);
 	if (n < 0) {
 		invalidate_cancel(fs, f);

@@ -69,6 +69,20 @@ def test_a_write_beyond_the_end_does_not_release_the_hole(mount):
     assert held.result() == b""
 
 
+@pytest.mark.modes("off", "user")  # otherwise no write passes the daemon
+def test_a_write_beyond_the_end_that_failed_leaves_no_hole(mode, make_mount):
+    mount = make_mount(mode, wrapper=("prlimit", f"--fsize={100 * BLOCK}"))
+    writer = mount.writer("f", os.O_WRONLY | os.O_CREAT)
+    writer.write(pattern(100))
+    assert writer.errno(os.pwrite, b"!", 200 * BLOCK) == errno.EFBIG
+    reader = mount.reader("f")
+    assert reader.read() == pattern(100)
+    held = reader.begin_read().wait_held()
+    mount.writer("f", os.O_WRONLY | os.O_APPEND).write(pattern(BLOCK, 2))
+    assert held.result() == pattern(BLOCK, 2)
+    reader.begin_read().wait_held()
+
+
 def test_the_partly_written_block_before_a_hole_is_not_padded(mount):
     writer = mount.writer("f")
     writer.write(b"x" * 100)
