@@ -117,6 +117,8 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 
 	pthread_mutex_lock(&fs->files_lock);
 	in.state = f->state; /* before the bytes: an end is believed only if it was there first */
+	if (w->page && f->writers && file_is_passthrough(f))
+		in.state = FILE_GROWING; /* completed by hand: nobody tells of what they write */
 	in.declared = f->declared;
 	changes = f->unwritten.changes;
 	in.cut = w->handle->cut;

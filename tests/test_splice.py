@@ -109,6 +109,23 @@ def test_no_stale_page_after_an_append(growing, way):
         assert reader.pread(len(data), 0) == data
 
 
+@ways
+def test_no_stale_page_after_a_completion_by_hand(growing, way):
+    """Its writer may go on."""
+    mount, writer = growing
+    reader = mount.reader("f")
+    assert reader.read() == pattern(104)
+    mount.probe.call(os.setxattr, mount.path("f"), "user.rww.state", b"complete")
+    check_piece(reader, way, pattern(104), 0)
+    data = pattern(104) + pattern(3000, 2)
+    writer.write(data[104:])
+    for offset in (0, 104):
+        check_piece(reader, way, data, offset)
+    writer.close()
+    for offset in (0, 104):
+        check_piece(reader, way, data, offset)
+
+
 def check_piece(reader, way, data, offset):
     """Whatever a call delivers is what was written, and no end is told before the live edge.
 
