@@ -123,7 +123,9 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 	changes = f->unwritten.changes;
 	in.cut = w->handle->cut;
 	delivered = w->handle->delivered;
-	goes_on = w->handle->never_held || (w->handle->nonblock && w->handle->cuts != f->cuts);
+	goes_on = w->handle->never_held ||
+		  (w->handle->nonblock && fs->opt.nonblock == NONBLOCK_PLAIN &&
+			  w->handle->cuts != f->cuts);
 	pthread_mutex_unlock(&fs->files_lock);
 
 	if (w->offset >= delivered && in.declared == RULE_NONE && !w->page &&

@@ -84,6 +84,19 @@ def test_nonblock_hold_makes_such_opens_following(growing):
     assert held.result() == b""
 
 
+@pytest.mark.options("nonblock=hold")
+def test_nonblock_hold_waits_for_what_was_cut(growing):
+    """Though somebody, if not this reader, was told of the bytes that are gone."""
+    mount, writer = growing
+    reader = mount.reader("f", os.O_NONBLOCK)
+    assert mount.xattr("f", "progress").startswith("growing 5 ")
+    writer.truncate(2)
+    assert reader.read() == b"he"
+    held = reader.begin_read().wait_held()
+    writer.pwrite(b"!", 2)
+    assert held.result() == b"!"
+
+
 @pytest.mark.options("nonblock=plain")
 def test_nonblock_plain_is_the_default(growing):
     mount, _ = growing
