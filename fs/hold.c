@@ -23,11 +23,19 @@ void hold_init(struct hold *h)
 	list_init(&h->all);
 }
 
-static uint64_t size_of(const struct file *f)
+static struct growth growth_of(const struct file *f)
 {
 	struct stat st;
 
-	return file_fd(f) >= 0 && fstat(file_fd(f), &st) == 0 ? (uint64_t)st.st_size : 0;
+	if (file_fd(f) < 0 || fstat(file_fd(f), &st) < 0)
+		return (struct growth){0};
+	return (struct growth){(uint64_t)st.st_size, st.st_mtim};
+}
+
+static bool is_same(const struct growth *a, const struct growth *b)
+{
+	return a->size == b->size && a->written.tv_sec == b->written.tv_sec &&
+	       a->written.tv_nsec == b->written.tv_nsec;
 }
 
 struct waiter *hold_new(fuse_req_t req, struct file *f, struct handle *h)
@@ -46,7 +54,7 @@ struct waiter *hold_new(fuse_req_t req, struct file *f, struct handle *h)
 	list_init(&w->on_clock);
 	if (!fs->hold_limit_ms)
 		return w;
-	w->size = size_of(f);
+	w->growth = growth_of(f);
 	w->deadline_ms = clock_ms() + fs->hold_limit_ms;
 	if (fs->system_limit_ms)
 		w->latest_ms = clock_ms() + fs->system_limit_ms;
@@ -279,16 +287,16 @@ static struct waiter *take_due(struct fs *fs, uint64_t now, uint64_t *ret_next)
 }
 
 /*
- * Whether the file of w, whose time is up, has another size than at the last deadline: then w is
- * held again. What was written may be too little for it, if a size is declared.
+ * Whether the file of w, whose time is up, was written to since the last deadline: then w is held
+ * again. What was written may be too little for it, if a size is declared.
  */
 static bool put_off(struct fs *fs, struct waiter *w, uint64_t now)
 {
-	uint64_t size = size_of(w->file);
+	struct growth growth = growth_of(w->file);
 
-	if (size == w->size || now >= w->latest_ms)
+	if (is_same(&growth, &w->growth) || now >= w->latest_ms)
 		return false;
-	w->size = size;
+	w->growth = growth;
 	w->deadline_ms = now + fs->hold_limit_ms;
 	if (w->deadline_ms > w->latest_ms)
 		w->deadline_ms = w->latest_ms;

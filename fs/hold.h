@@ -27,12 +27,19 @@
 #include <fuse_lowlevel.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "common/list.h"
 
 struct file;
 struct fs;
 struct handle;
+
+/* By what growth is noticed: the size stays when space was allocated before. */
+struct growth {
+	uint64_t size;
+	struct timespec written;
+};
 
 struct waiter {
 	struct list on_file;  /* files lock: the file's waiters, or hold.interrupted */
@@ -44,7 +51,7 @@ struct waiter {
 	uint64_t offset;
 	uint64_t deadline_ms; /* on the monotonic clock; UINT64_MAX: none */
 	uint64_t latest_ms;   /* growth puts the deadline off until then */
-	uint64_t size;        /* the file's, when the deadline was set */
+	struct growth growth; /* the file's, when the deadline was set */
 	uint32_t want;
 	bool page, nonblock;
 	bool first_byte;  /* an open: until there is one, or the end */

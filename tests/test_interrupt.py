@@ -167,6 +167,30 @@ def test_growth_that_is_not_enough_yet_is_no_time_out(edge):
     assert held.result() == b"x" * 100
 
 
+@pytest.mark.options("hold_timeout=1")
+@pytest.mark.parametrize("how", ["allocated", "hole"])
+def test_growth_into_space_that_is_there_is_no_time_out(edge, how):
+    """The size of the file does not change then."""
+    mount, writer, reader = edge
+    before = mount.stat("f").st_size
+    if how == "allocated":
+        writer.call(os.posix_fallocate, 0, before + 11 * 4096)
+    else:
+        writer.truncate(before + 11 * 4096)
+    mount.declare("f", before + 11 * 4096)
+    held = reader.begin_read(11 * 4096).wait_held()
+    for i in range(10):
+        time.sleep(0.3)  # the pace of this writer
+        writer.pwrite(b"x" * 4096, before + i * 4096)
+    assert not held.done()
+    started = time.monotonic()
+    assert held.errno(5) == errno.ETIMEDOUT
+    assert 0.65 <= time.monotonic() - started < procs.seconds(3)
+    held = reader.begin_read(11 * 4096).wait_held()
+    writer.pwrite(b"x" * 4096, before + 10 * 4096)
+    assert held.result() == b"x" * 11 * 4096
+
+
 def test_changes_of_attributes_do_not_end_a_read(edge):
     mount, writer, reader = edge
     held = reader.begin_read().wait_held()
