@@ -216,17 +216,25 @@ static int bring_to_disk(const struct fs *fs, struct file *f)
 	return r;
 }
 
+/* What the kernel caches of f's attributes is not true any more. With a negative offset this
+ * touches no page, so it waits for no reader. */
+static void renew_attributes(struct fs *fs, struct file *f)
+{
+	(void)fuse_lowlevel_notify_inval_inode(fs->session, fs_ino(fs, f->inode), -1, 0);
+}
+
 /* --- writers come and go -------------------------------------------------------------------- */
 
 void end_writer_comes(struct fs *fs, struct file *f)
 {
-	bool lingers, begins;
+	bool lingers, begins, shows_more;
 	uint64_t declared;
 
 	pthread_mutex_lock(&fs->files_lock);
 	f->writers_come++;
 	begins = f->state != FILE_GROWING;
 	declared = begins ? RULE_NONE : f->declared;
+	shows_more = begins && f->declared != RULE_NONE; /* than an aborted file has */
 	lingers = list_is_linked(&f->lingering);
 	list_del(&f->lingering);
 	pthread_mutex_unlock(&fs->files_lock);
@@ -237,12 +245,15 @@ void end_writer_comes(struct fs *fs, struct file *f)
 	if (!begins)
 		return;
 	f->lost = false;
-	SCOPED_LOCK(&fs->files_lock);
+	pthread_mutex_lock(&fs->files_lock);
 	f->state = FILE_GROWING;
 	f->since_ms = clock_ms();
 	f->declared = RULE_NONE;
 	f->note[0] = '\0';
 	forget_of_file_locked(fs, f);
+	pthread_mutex_unlock(&fs->files_lock);
+	if (shows_more)
+		renew_attributes(fs, f); /* or the writer would go on behind that size */
 }
 
 void end_judge(struct fs *fs, struct handle *h, pid_t pid)
@@ -478,12 +489,10 @@ static int take_file(struct fs *fs, struct inode *i, struct file **ret)
 	return 0;
 }
 
-/* What the kernel caches of its attributes is not true any more. */
 static void leave_file(struct fs *fs, struct file *f)
 {
 	pthread_mutex_unlock(&f->setup);
-	/* With a negative offset it touches no page, so it waits for no reader. */
-	(void)fuse_lowlevel_notify_inval_inode(fs->session, fs_ino(fs, f->inode), -1, 0);
+	renew_attributes(fs, f);
 	hold_wake(fs, f);
 	file_put(fs, f);
 }

@@ -154,6 +154,20 @@ def copy_of(path):
     return read_exactly(fd, size)
 
 
+def test_who_goes_on_with_an_aborted_file_finds_its_end(declared):
+    """It showed the declared size, which is not where its bytes end."""
+    mount, writer = declared
+    writer.close()
+    mount.wait_state("f", "aborted")
+    assert mount.stat("f").st_size == SIZE
+    again = mount.writer("f", os.O_RDWR)
+    assert again.seek(0, os.SEEK_END) == again.stat().st_size == 1000
+    again.write(DATA[1000:2000])
+    again.close()
+    mount.wait_state("f", "complete")
+    assert mount.reader("f").read_all() == DATA[:2000]
+
+
 def test_writing_more_withdraws_it(declared):
     mount, writer = declared
     reader = mount.reader("f")
