@@ -51,21 +51,33 @@ static bool is_writer(const struct fuse_file_info *fi)
 	return (fi->flags & O_ACCMODE) != O_RDONLY;
 }
 
-/* Whether the caller's process opened f for writing, too. */
-static bool writes_itself(fuse_req_t req, struct file *f)
+/* Who opened f for writing, to be freed; NULL without memory, or if nobody did. */
+static pid_t *openers_of(struct fs *fs, struct file *f, size_t *ret_n)
 {
-	struct fs *fs = fs_of(req);
-	pid_t caller = process_of(fuse_req_ctx(req)->pid), openers[16];
-	size_t n = 0;
+	size_t room = 0;
+	pid_t *openers;
 
-	pthread_mutex_lock(&fs->files_lock);
+	*ret_n = 0;
+	SCOPED_LOCK(&fs->files_lock);
+	list_for_each (it, &f->handles)
+		room += list_entry(it, struct handle, on_file)->kind == HANDLE_WRITER;
+	openers = calloc(room, sizeof(*openers));
 	list_for_each (it, &f->handles) {
 		struct handle *h = list_entry(it, struct handle, on_file);
 
-		if (h->kind == HANDLE_WRITER && n < sizeof(openers) / sizeof(openers[0]))
-			openers[n++] = h->opener;
+		if (openers && h->kind == HANDLE_WRITER)
+			openers[(*ret_n)++] = h->opener;
 	}
-	pthread_mutex_unlock(&fs->files_lock);
+	return openers;
+}
+
+/* Whether the caller's process opened f for writing, too. */
+static bool writes_itself(fuse_req_t req, struct file *f)
+{
+	size_t n;
+	autofree pid_t *openers = openers_of(fs_of(req), f, &n);
+	pid_t caller = process_of(fuse_req_ctx(req)->pid);
+
 	while (n-- && caller) {
 		pid_t opener = process_of(openers[n]);
 

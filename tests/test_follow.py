@@ -145,6 +145,12 @@ def test_a_program_may_open_what_it_has_only_just_created(mount):
     assert held.result() == b"y"
 
 
+def test_a_program_may_open_what_many_write(mount):
+    writers = [mount.writer("f") for _ in range(20)]
+    for writer in writers:
+        assert mount.reader("f", agent=writer.agent).stat().st_size == 0
+
+
 def test_an_empty_file_opened_nonblocking(mount):
     writer = mount.writer("f")
     reader = mount.reader("f", os.O_NONBLOCK)
