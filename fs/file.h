@@ -88,6 +88,7 @@ struct handle {
 	bool was_growing;   /* files lock; poll may say POLLHUP */
 	uint64_t pos;       /* files lock; end of the last read */
 	uint64_t delivered; /* files lock; furthest byte read */
+	uint32_t asked;     /* files lock; what the last read wanted, if it got EAGAIN; or 0 */
 	uint64_t cut;       /* files lock; see struct rule_input */
 	uint64_t cuts;      /* the file's, when it was opened */
 	uint64_t told;      /* files lock; poll: the size last reported */

@@ -20,24 +20,29 @@
 #define READABLE (POLLIN | POLLRDNORM)
 #define WRITABLE (POLLOUT | POLLWRNORM)
 
-/* A follower is readable when a read where the last one ended would not be held. */
+/* A follower is readable when a read where the last one ended would not be held. How much it may
+ * ask for, which matters below a declared size, shows the last one if it had to be refused. */
 static unsigned follower_events(struct fs *fs, struct handle *h)
 {
 	struct file *f = h->file;
 	enum file_state state;
 	uint64_t pos;
+	size_t needed;
+	ssize_t n;
 	bool cut;
 
 	pthread_mutex_lock(&fs->files_lock);
 	state = f->state;
 	pos = h->pos;
+	needed = rule_needed(f->declared, pos, h->asked ? h->asked : 1);
 	cut = pos > h->cut;
 	pthread_mutex_unlock(&fs->files_lock);
 	if (state == FILE_ABORTED)
 		return READABLE | POLLERR;
 	if (state == FILE_COMPLETE)
 		return READABLE | POLLHUP;
-	return cut || holes_available(fs, f, pos, 1) != 0 ? READABLE : 0;
+	n = holes_available(fs, f, pos, needed);
+	return cut || n < 0 || (size_t)n >= needed ? READABLE : 0;
 }
 
 /*

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "fs/attr.h"
 #include "fs/file.h"
 #include "fs/fs.h"
@@ -155,6 +156,7 @@ static void note_delivered(struct fs *fs, struct handle *h, uint64_t offset, siz
 {
 	pthread_mutex_lock(&fs->files_lock);
 	h->pos = offset + n;
+	h->asked = 0;
 	if (h->cut != RULE_NONE && offset <= h->cut) { /* it went back and starts over */
 		h->cut = RULE_NONE;
 		h->delivered = h->pos;
@@ -162,6 +164,12 @@ static void note_delivered(struct fs *fs, struct handle *h, uint64_t offset, siz
 		h->delivered = h->pos;
 	}
 	pthread_mutex_unlock(&fs->files_lock);
+}
+
+static void note_refused(struct fs *fs, const struct waiter *w)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	w->handle->asked = w->want;
 }
 
 static bool try_answer(struct fs *fs, const struct waiter *w)
@@ -187,6 +195,8 @@ static bool try_answer(struct fs *fs, const struct waiter *w)
 		reply_data(w->req, buf, 0);
 		return true;
 	case RULE_FAIL:
+		if (v.error == EAGAIN)
+			note_refused(fs, w);
 		reply_error(w->req, -v.error);
 		return true;
 	case RULE_HOLD:

@@ -178,6 +178,34 @@ def poll_and_read_to_the_end(fd):
         got += part
 
 
+def read_refused(fd, count):
+    os.set_blocking(fd, False)
+    try:
+        os.read(fd, count)
+    except BlockingIOError:
+        return True
+    return False
+
+
+@ways
+def test_a_read_that_was_refused_is_not_called_for_at_once(growing, way):
+    """Below a declared size one that asks for more than there is yet; or a loop would spin."""
+    mount, writer = growing
+    mount.declare("f", 100)
+    reader = mount.reader("f")
+    assert reader.call(way) & IN
+    assert reader.call(read_refused, 50)
+    assert not reader.call(way)
+    pending = reader.begin(way, 10).wait_blocked_somewhere()
+    writer.write(bytes(44))
+    pending.wait_blocked_somewhere()
+    writer.write(b"!")
+    assert pending.result() & IN
+    assert reader.read(50) == b"hello" + bytes(44) + b"!"
+    writer.write(b"?")
+    assert reader.call(way) & IN
+
+
 def test_an_event_loop_follows_to_the_end(growing):
     mount, writer = growing
     reader = mount.reader("f")
