@@ -62,10 +62,9 @@ void end_name_gone(struct fs *fs, struct inode *i)
 		inode_unref(&fs->inodes, i);
 }
 
-char *end_failure(struct fs *fs, const struct inode *i, uint64_t *ret_declared)
+char *end_failure(struct fs *fs, const struct inode *i)
 {
 	SCOPED_LOCK(&fs->files_lock);
-	*ret_declared = i->aborted ? i->aborted->declared : RULE_NONE;
 	return i->aborted ? strdup(i->aborted->reason) : NULL;
 }
 

@@ -38,8 +38,8 @@ void end_recall(struct fs *fs, struct inode *i, int dir_fd, const char *name);
 void end_recall_open(struct fs *fs, struct file *f);
 /* i has just been made: there is nothing to learn. */
 void end_is_new(struct fs *fs, struct inode *i);
-/* Why i counts as aborted, to be freed, and what was declared of it; NULL if it does not. */
-char *end_failure(struct fs *fs, const struct inode *i, uint64_t *ret_declared);
+/* Why i counts as aborted, to be freed; NULL if it does not. */
+char *end_failure(struct fs *fs, const struct inode *i);
 /* i has no name any more, and need not be remembered. The caller has a reference to it. */
 void end_name_gone(struct fs *fs, struct inode *i);
 /* Called when the inode is freed. */

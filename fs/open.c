@@ -258,15 +258,11 @@ static int make_handle(fuse_req_t req, struct file *f, enum handle_kind kind,
 	return 0;
 }
 
-/* h did not come to be used; failed: how its file had, before, and what was declared of it. */
-static void take_back_handle(struct fs *fs, struct handle *h, char **failed, uint64_t declared)
+/* h did not come to be used; failed: how its file had, before. */
+static void take_back_handle(struct fs *fs, struct handle *h, char **failed)
 {
-	struct file *f = h->file;
-
 	pthread_mutex_lock(&fs->files_lock);
 	h->failed = steal_ptr(failed); /* nothing has become better */
-	if (h->failed && h->kind == HANDLE_WRITER && f->writers == 1 && f->declared == RULE_NONE)
-		f->declared = declared;
 	pthread_mutex_unlock(&fs->files_lock);
 	file_remove_handle(fs, h);
 }
@@ -338,7 +334,6 @@ static void open_file(
 	enum handle_kind kind = HANDLE_WRITER;
 	enum decision decision = OPEN_NOW;
 	autofree char *failed = NULL;
-	uint64_t declared = RULE_NONE;
 	struct handle *h = NULL;
 	const bool writes = is_writer(fi) || (fi->flags & O_TRUNC);
 	int r;
@@ -355,7 +350,7 @@ static void open_file(
 	if (r == 0) {
 		file_decide_path(fs, f, req);
 		end_recall_open(fs, f);
-		failed = end_failure(fs, f->inode, &declared);
+		failed = end_failure(fs, f->inode);
 		if (!is_writer(fi))
 			decision = decide_reader(req, f, fi, &kind, &sent_back);
 		if (decision == OPEN_NOW)
@@ -376,11 +371,11 @@ static void open_file(
 			return;
 	}
 	if (r < 0 && h)
-		take_back_handle(fs, h, &failed, declared);
+		take_back_handle(fs, h, &failed);
 	if (r < 0)
 		reply_error(req, r);
 	else if (reply_open(req, fi) < 0)
-		take_back_handle(fs, h, &failed, declared);
+		take_back_handle(fs, h, &failed);
 }
 
 void open_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
