@@ -62,12 +62,6 @@ void end_name_gone(struct fs *fs, struct inode *i)
 		inode_unref(&fs->inodes, i);
 }
 
-char *end_failure(struct fs *fs, const struct inode *i)
-{
-	SCOPED_LOCK(&fs->files_lock);
-	return i->aborted ? strdup(i->aborted->reason) : NULL;
-}
-
 /*
  * Without memory for it the abort is known while the file is open, and by its marker. Without a
  * marker it is known as long as the inode, which therefore outlives the kernel's interest.
@@ -389,6 +383,38 @@ bool end_writer_goes(struct fs *fs, struct handle *h)
 	else if (last && !later)
 		finish(fs, f, reason);
 	return last && !later;
+}
+
+void end_look(struct fs *fs, const struct file *f, struct end_before *ret)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	*ret = (struct end_before){f->state, f->declared, f->writers_come, ""};
+	if (f->inode->aborted)
+		snprintf(ret->reason, sizeof(ret->reason), "%s", f->inode->aborted->reason);
+}
+
+void end_take_back(struct fs *fs, struct handle *h, const struct end_before *before)
+{
+	const bool aborted = before->state == FILE_ABORTED;
+	struct file *f = h->file;
+	bool alone, undo;
+
+	if (h->kind != HANDLE_WRITER)
+		return;
+	pthread_mutex_lock(&fs->files_lock);
+	alone = f->writers_come == before->writers_come + 1;
+	undo = alone && before->state != FILE_GROWING && f->state == FILE_GROWING;
+	if (undo)
+		f->declared = before->declared;
+	if (undo || f->writers > 1) { /* then the file does not end with it */
+		f->writers--;
+		h->kind = HANDLE_PLAIN;
+	} else if (aborted) {
+		h->failed = strdup(before->reason); /* nothing has become better */
+	}
+	pthread_mutex_unlock(&fs->files_lock);
+	if (undo)
+		finish(fs, f, aborted ? before->reason : NULL);
 }
 
 /*

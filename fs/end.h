@@ -17,6 +17,7 @@
 
 #include "common/list.h"
 #include "fs/marker.h"
+#include "fs/rule.h"
 
 struct file;
 struct fs;
@@ -38,8 +39,6 @@ void end_recall(struct fs *fs, struct inode *i, int dir_fd, const char *name);
 void end_recall_open(struct fs *fs, struct file *f);
 /* i has just been made: there is nothing to learn. */
 void end_is_new(struct fs *fs, struct inode *i);
-/* Why i counts as aborted, to be freed; NULL if it does not. */
-char *end_failure(struct fs *fs, const struct inode *i);
 /* i has no name any more, and need not be remembered. The caller has a reference to it. */
 void end_name_gone(struct fs *fs, struct inode *i);
 /* Called when the inode is freed. */
@@ -47,6 +46,20 @@ void end_forget(void *fs, struct inode *i);
 
 /* A writer opens f: marks it and makes it growing. Setup lock held. */
 void end_writer_comes(struct fs *fs, struct file *f);
+
+/* What f was before an open of it that may yet fail. */
+struct end_before {
+	enum file_state state;
+	uint64_t declared, writers_come;
+	char reason[MARKER_REASON_MAX]; /* why it is aborted */
+};
+/* Setup lock held. */
+void end_look(struct fs *fs, const struct file *f, struct end_before *ret);
+/*
+ * The open that made h failed: its file is again what it was before, unless another writer came
+ * since. h is then to be removed, and the caller wakes. Setup lock held.
+ */
+void end_take_back(struct fs *fs, struct handle *h, const struct end_before *before);
 /* FLUSH: how the process that closes a descriptor of h is doing. */
 void end_judge(struct fs *fs, struct handle *h, pid_t pid);
 /*

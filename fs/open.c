@@ -258,12 +258,15 @@ static int make_handle(fuse_req_t req, struct file *f, enum handle_kind kind,
 	return 0;
 }
 
-/* h did not come to be used; failed: how its file had, before. */
-static void take_back_handle(struct fs *fs, struct handle *h, char **failed)
+/* h did not come to be used. */
+static void take_back_handle(struct fs *fs, struct handle *h, const struct end_before *before)
 {
-	pthread_mutex_lock(&fs->files_lock);
-	h->failed = steal_ptr(failed); /* nothing has become better */
-	pthread_mutex_unlock(&fs->files_lock);
+	struct file *f = h->file;
+
+	pthread_mutex_lock(&f->setup);
+	end_take_back(fs, h, before);
+	pthread_mutex_unlock(&f->setup);
+	hold_wake(fs, f);
 	file_remove_handle(fs, h);
 }
 
@@ -333,7 +336,7 @@ static void open_file(
 	struct fs *fs = fs_of(req);
 	enum handle_kind kind = HANDLE_WRITER;
 	enum decision decision = OPEN_NOW;
-	autofree char *failed = NULL;
+	struct end_before before;
 	struct handle *h = NULL;
 	const bool writes = is_writer(fi) || (fi->flags & O_TRUNC);
 	int r;
@@ -350,7 +353,7 @@ static void open_file(
 	if (r == 0) {
 		file_decide_path(fs, f, req);
 		end_recall_open(fs, f);
-		failed = end_failure(fs, f->inode);
+		end_look(fs, f, &before);
 		if (!is_writer(fi))
 			decision = decide_reader(req, f, fi, &kind, &sent_back);
 		if (decision == OPEN_NOW)
@@ -362,6 +365,8 @@ static void open_file(
 		else if (decision == OPEN_LOOK_UP)
 			r = -ESTALE;
 	}
+	if (r < 0 && h)
+		end_take_back(fs, h, &before);
 	pthread_mutex_unlock(&f->setup);
 	if (fi->flags & O_TRUNC)
 		hold_wake(fs, f);
@@ -371,11 +376,11 @@ static void open_file(
 			return;
 	}
 	if (r < 0 && h)
-		take_back_handle(fs, h, &failed);
+		file_remove_handle(fs, h);
 	if (r < 0)
 		reply_error(req, r);
 	else if (reply_open(req, fi) < 0)
-		take_back_handle(fs, h, &failed);
+		take_back_handle(fs, h, &before);
 }
 
 void open_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -245,6 +245,75 @@ def test_starting_over_forgets_an_abort(growing):
     check_complete(mount, data=b"afresh")
 
 
+@pytest.fixture
+def no_truncation(mode, make_mount):
+    """A mount whose daemon gets EIO for ftruncate(2): opens with O_TRUNC fail when all else is done."""
+    number = {"x86_64": "77", "aarch64": "46"}[os.uname().machine]
+    return lambda options="": make_mount(
+        mode, options, wrapper=(sys.executable, refuse.__file__, number, str(errno.EIO)))
+
+
+def open_in_vain(mount):
+    agent = mount.agent()
+    assert agent.errno(os.open, mount.path("f"), os.O_WRONLY | os.O_TRUNC) == errno.EIO
+
+
+def end_of(mount):
+    return [mount.probe.call(getxattr_or_none, mount.path("f"), key) for key in
+            ("state", "reason", "size", "writers")] + [mount.stat("f").st_size]
+
+
+def getxattr_or_none(path, key):
+    try:
+        return os.getxattr(path, f"user.rww.{key}")
+    except OSError as e:
+        assert e.errno == errno.ENODATA
+        return None
+
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("watched", [False, True], ids=["alone", "followed"])
+def test_an_open_that_fails_leaves_an_aborted_file_as_it_was(no_truncation, watched):
+    """Its reason, and the size that was declared, for those who come after a restart as well."""
+    mount = no_truncation()
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    mount.declare("f", 100)
+    writer.close()
+    mount.wait_state("f", "aborted")
+    before = end_of(mount), os.getxattr(mount.stored("f"), "user.rww.marker")
+    assert before[0] == [b"aborted", b"closed with 5 of 100 declared bytes", b"100", b"0", 100]
+    reader = mount.reader("f") if watched else None
+    open_in_vain(mount)
+    assert (end_of(mount), os.getxattr(mount.stored("f"), "user.rww.marker")) == before
+    if reader:
+        assert reader.read() == b"hello"
+        assert reader.errno(os.read, 100) == errno.EIO
+
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("state", [b"aborted by me", b"complete"])
+def test_an_open_that_fails_undoes_no_end_by_hand(no_truncation, state):
+    """Whose writer has not gone: it is not the last one that closes."""
+    mount = no_truncation()
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    assert set_state(mount, state) == 0
+    before = end_of(mount)
+    assert before[0] == state.split()[0] and before[3] == b"1"
+    open_in_vain(mount)
+    assert end_of(mount) == before
+
+
+@pytest.mark.modes("on", "off")
+def test_an_open_that_fails_does_not_make_it_linger(no_truncation):
+    mount = no_truncation("linger=1000")
+    with open(mount.stored("f"), "wb") as f:
+        f.write(b"hello")
+    open_in_vain(mount)
+    assert mount.xattr("f", "state") == "complete"
+
+
 def test_renamed_and_unlinked_files_end_too(growing):
     mount, writer = growing
     other = mount.writer("g")
