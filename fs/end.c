@@ -250,10 +250,25 @@ void end_writer_comes(struct fs *fs, struct file *f)
 		renew_attributes(fs, f); /* or the writer would go on behind that size */
 }
 
+/* Shells close a second descriptor of what they open, but before anything is declared. */
+static bool lets_go(struct fs *fs, const struct handle *h, pid_t pid)
+{
+	pid_t process;
+	bool declared;
+
+	pthread_mutex_lock(&fs->files_lock);
+	declared = h->file->declared != RULE_NONE;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (!declared || pid <= 0)
+		return false;
+	process = process_of(pid);
+	return process && process == process_of(h->opener);
+}
+
 void end_judge(struct fs *fs, struct handle *h, pid_t pid)
 {
 	char reason[MARKER_REASON_MAX] = "";
-	bool failing = false;
+	bool failing = false, let_go;
 	struct stat st;
 
 	if (h->kind != HANDLE_WRITER || fs->opt.abort_on == ABORT_ON_NEVER)
@@ -263,7 +278,9 @@ void end_judge(struct fs *fs, struct handle *h, pid_t pid)
 			pid, fs->opt.abort_on == ABORT_ON_FAILURE, reason, sizeof(reason));
 	if (fstat(file_fd(h->file), &st) < 0)
 		return;
+	let_go = lets_go(fs, h, pid);
 	SCOPED_LOCK(&fs->files_lock);
+	h->let_go |= let_go;
 	free(steal_ptr(&h->failed));
 	h->failed = failing ? strdup(reason) : NULL;
 	h->judged = true;
@@ -484,12 +501,25 @@ void end_check_declared_locked(struct file *f, uint64_t size)
 	f->declared = RULE_NONE;
 }
 
-void end_forget_declared(struct fs *fs, struct file *f)
+/* A writer that closed may still count as one: its RELEASE is handled when it comes. */
+static bool is_written_by_others_locked(const struct file *f, const struct handle *h)
+{
+	list_for_each (it, &f->handles) {
+		const struct handle *other = list_entry(it, struct handle, on_file);
+
+		if (other != h && other->kind == HANDLE_WRITER && !other->let_go)
+			return true;
+	}
+	return false;
+}
+
+void end_begin_anew(struct fs *fs, struct file *f, const struct handle *h, bool had_bytes)
 {
 	bool was;
 
 	pthread_mutex_lock(&fs->files_lock);
-	was = f->state == FILE_GROWING && f->declared != RULE_NONE;
+	was = f->state == FILE_GROWING && f->declared != RULE_NONE &&
+	      (had_bytes || !is_written_by_others_locked(f, h));
 	if (was)
 		f->declared = RULE_NONE;
 	pthread_mutex_unlock(&fs->files_lock);
@@ -575,6 +605,8 @@ int end_declare(struct fs *fs, struct inode *i, uint64_t size)
 		mark(fs, f, false, size, "");
 		pthread_mutex_lock(&fs->files_lock);
 		f->declared = size;
+		list_for_each (it, &f->handles)
+			list_entry(it, struct handle, on_file)->let_go = false;
 		pthread_mutex_unlock(&fs->files_lock);
 	}
 	leave_file(fs, f);

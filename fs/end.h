@@ -84,8 +84,12 @@ int end_abort(struct fs *fs, struct inode *i, const char *reason);
 int end_complete(struct fs *fs, struct inode *i);
 /* -EPERM: not growing; -ERANGE: less than there is; -EFBIG. */
 int end_declare(struct fs *fs, struct inode *i, uint64_t size);
-/* f, if it grows, was emptied to begin anew. Setup lock held. */
-void end_forget_declared(struct fs *fs, struct file *f);
+/*
+ * h, a handle of f, has emptied it to begin anew; had_bytes: there was something. A size that was
+ * declared is that of bytes that are gone; of an empty file it is that of bytes to come, as in
+ * "(rwwctl declare f 100; cmd >f) 3>f", as long as somebody else has it open. Setup lock held.
+ */
+void end_begin_anew(struct fs *fs, struct file *f, const struct handle *h, bool had_bytes);
 /* f has this size: more than was declared ends the declaration. Files lock held. */
 void end_check_declared_locked(struct file *f, uint64_t size);
 

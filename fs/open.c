@@ -214,14 +214,11 @@ static void choose_path(struct fs *fs, const struct handle *h, struct fuse_file_
 	}
 }
 
-/*
- * O_TRUNC. A size that was declared is that of bytes that are gone, though the writer who wrote
- * them may still count as one: his RELEASE is handled when it comes. Of an empty file it is that of
- * bytes to come: "rwwctl declare f 100; cmd >f" while somebody has it open. Setup lock held.
- */
-static int begin_anew(fuse_req_t req, struct file *f)
+/* O_TRUNC. Setup lock held. */
+static int begin_anew(fuse_req_t req, const struct handle *h)
 {
 	struct fs *fs = fs_of(req);
+	struct file *f = h->file;
 	struct creds creds;
 	struct stat st = {0};
 	int r;
@@ -230,8 +227,8 @@ static int begin_anew(fuse_req_t req, struct file *f)
 	creds_take_for_data(req, &creds);
 	r = file_truncate(fs, f, 0);
 	creds_give_back(&creds);
-	if (r == 0 && st.st_size)
-		end_forget_declared(fs, f);
+	if (r == 0)
+		end_begin_anew(fs, f, h, st.st_size);
 	return r;
 }
 
@@ -250,7 +247,7 @@ static int make_handle(fuse_req_t req, struct file *f, enum handle_kind kind,
 	(*ret)->nonblock = fi->flags & O_NONBLOCK;
 	(*ret)->never_held = asks_for_plain(fi);
 	if (fi->flags & O_TRUNC)
-		r = begin_anew(req, f);
+		r = begin_anew(req, *ret);
 	if (r < 0)
 		return r;
 	choose_path(fs, *ret, fi);

@@ -12,6 +12,7 @@ import pytest
 from harness import procs
 from harness.agent import read_exactly
 from harness.data import pattern
+from harness.mount import BINARY
 from harness.sidebyside import USER
 from harness.tools import file_sha256, produce, sha256
 
@@ -350,6 +351,68 @@ def test_who_begins_anew_is_not_bound_by_it(declared):
     again.close()
     mount.wait_state("f", "complete")
     assert mount.reader("f").read() == b"hello"
+
+
+@pytest.mark.options("linger=1000")
+def test_a_file_that_lingers_without_a_byte_binds_nobody(mount):
+    writer = mount.writer("f")
+    assert declare(mount, SIZE) == 0
+    writer.close()
+    procs.wait_until(lambda: mount.xattr("f", "writers") == "0", "the close to be handled")
+    assert mount.xattr("f", "state") == "growing"
+    again = mount.writer("f", os.O_WRONLY | os.O_TRUNC)
+    assert again.stat().st_size == 0
+    assert mount.probe.errno(os.getxattr, mount.path("f"), "user.rww.size") == errno.ENODATA
+    again.agent.kill()  # so that it does not linger any more
+
+
+def fork_keeping(fd):
+    """A child that keeps fd open until its pipe is closed: the pipe."""
+    get, put = os.pipe()
+    if os.fork() == 0:
+        os.close(put)
+        os.read(get, 1)
+        os._exit(0)
+    os.close(get)
+    return put
+
+
+def test_who_closed_without_a_byte_binds_nobody(mount):
+    """Though its close is not handled yet when the next one opens: a child stands for that."""
+    writer = mount.writer("f")
+    assert declare(mount, SIZE) == 0
+    pipe = writer.call(fork_keeping)
+    writer.close()
+    again = mount.writer("f", os.O_WRONLY | os.O_TRUNC)
+    assert again.stat().st_size == 0
+    again.write(b"hello")
+    again.close()
+    writer.agent.call(os.close, pipe)
+    mount.wait_state("f", "complete")
+    assert mount.reader("f").read() == b"hello"
+
+
+@pytest.mark.parametrize("options", ["", "linger=0.1", "sync=complete"])
+def test_closed_without_a_byte(mode, make_mount, options):
+    mount = make_mount(mode, options)
+    writer = mount.writer("f")
+    assert declare(mount, SIZE) == 0
+    writer.close()
+    mount.wait_state("f", "aborted")
+    assert mount.xattr("f", "reason") == f"closed with 0 of {SIZE} declared bytes"
+    again = mount.writer("f", os.O_WRONLY | os.O_TRUNC)
+    again.write(b"hello")
+    again.close()
+    mount.wait_state("f", "complete")
+
+
+def test_an_empty_file_keeps_it_in_a_shell(mount):
+    """Which makes two descriptors of one, and has it open while others that had it end."""
+    rwwctl = os.path.join(os.path.dirname(BINARY), "rwwctl")
+    command = f"cd {mount.mnt}; ({rwwctl} declare f {SIZE}; printf hello >f) 3>f"
+    assert mount.popen(["bash", "-c", command]).wait(procs.seconds(10)) == 0
+    mount.wait_state("f", "aborted")
+    assert mount.xattr("f", "reason") == f"closed with 5 of {SIZE} declared bytes"
 
 
 def test_an_empty_file_keeps_it(mount):
