@@ -169,6 +169,15 @@ static int pass_on(struct options *o, const char *word)
 	return 0;
 }
 
+/* By its type in /proc/mounts a mount is told from others (mounts.c). */
+static int check_subtype(const char *value)
+{
+	if (!strcmp(value, "rwwfs"))
+		return 0;
+	log_error("option subtype=%s: expected rwwfs, by which a mount is known", value);
+	return -EINVAL;
+}
+
 static int one_option(struct options *o, const char *word)
 {
 	size_t len = strcspn(word, "=");
@@ -193,6 +202,8 @@ static int one_option(struct options *o, const char *word)
 	}
 	if (is_listed(ignored, word) || !strncmp(word, "x-", 2) || !strncmp(word, "comment=", 8))
 		return 0;
+	if (!strncmp(word, "subtype=", 8))
+		return check_subtype(word + 8);
 	if (is_listed(passed, word))
 		return pass_on(o, word);
 	if (o->sloppy)

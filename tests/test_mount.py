@@ -253,9 +253,12 @@ def test_a_message_is_written_at_once():
 
 @pytest.mark.parametrize("option, message", [
     ("fsname", "option fsname=: expected a value"),
+    ("subtype", "option subtype=: expected a value"),
+    ("subtype=other", "option subtype=other: expected rwwfs, by which a mount is known"),
+    ("subtype=rwwfs.", "option subtype=rwwfs.: expected rwwfs, by which a mount is known"),
     ("hold", "option hold=: expected one of read, open, none"),
     ("ro=1", 'unknown option "ro=1": see rwwfs --help')])
-def test_options_with_and_without_a_value(base, option, message):
+def test_options_with_a_wrong_value_or_none(base, option, message):
     mount = mounts.Mount(base, "off", option)
     done = subprocess.run(mount.argv(), capture_output=True, text=True, timeout=procs.seconds(10))
     assert done.returncode == 1 and done.stderr == f"rwwfs: {message}\n"
