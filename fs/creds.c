@@ -111,7 +111,7 @@ void creds_take_for_data(fuse_req_t req, struct creds *ret)
 /*
  * Whether the store has no quotas, and more room than anybody fills before it is asked again: then
  * it does not matter who writes. To be asked and to act as somebody both cost part of a small
- * write.
+ * write. Only the root's filesystem is asked, so it is no answer where others lie in the store.
  */
 static bool is_roomy(struct fs *fs)
 {
@@ -122,6 +122,8 @@ static bool is_roomy(struct fs *fs)
 	struct fs_quota_stat quotas = {0};
 	struct statfs sf;
 
+	if (fs->inodes.several)
+		return false;
 	if (now < fs->roomy_until_ms)
 		return true;
 	if (fstatfs(fs->store_fd, &sf) < 0 || sf.f_bavail < room / (uint64_t)sf.f_bsize)

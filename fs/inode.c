@@ -338,6 +338,8 @@ static struct inode *new_locked(struct inode_table *t, const struct statx *stx)
 	i->fd = -1;
 	list_init(&i->lru);
 	inode_identify(i, stx);
+	if (i->dev != t->root.dev)
+		t->several = true;
 	hash_locked(t, i);
 	return i;
 }

@@ -11,6 +11,7 @@
 #define FS_INODE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -56,6 +57,7 @@ struct inode_table {
 	 */
 	int fd_limit;
 	uint64_t names_serial; /* counts finished renames */
+	atomic_bool several;   /* something was met that is not on the root's device */
 	struct inode root;
 	void (*on_free)(void *data, struct inode *i); /* no lock held */
 	void *on_free_data;

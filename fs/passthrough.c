@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -59,6 +60,17 @@ static bool has_huge_pages(int fd)
 	return huge;
 }
 
+/* Whether fd is on another filesystem than the store's root, one that shows fewer gaps. */
+static bool hides_gaps(const struct fs *fs, int fd)
+{
+	struct statvfs sv;
+	struct stat st;
+
+	if (!fs->inodes.several || fstat(fd, &st) < 0 || st.st_dev == fs->inodes.root.dev)
+		return false;
+	return fstatvfs(fd, &sv) < 0 || sv.f_bsize > fs->block || has_huge_pages(fd);
+}
+
 const char *passthrough_negotiate(struct fs *fs, struct fuse_conn_info *conn)
 {
 	struct statfs sf;
@@ -83,6 +95,8 @@ int passthrough_register(struct fs *fs, fuse_req_t req, int fd)
 	struct creds creds;
 	int id;
 
+	if (hides_gaps(fs, fd))
+		return 0;
 	/* The kernel writes with these credentials: they must not save set-id bits. */
 	creds_take_for_backing(req, &creds);
 	id = fuse_passthrough_open(req, fd);

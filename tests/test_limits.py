@@ -348,28 +348,30 @@ def link_until_it_fails(path, folder):
 
 
 @pytest.mark.modes("on", "off")
-def test_what_is_reserved_for_root(mode, image, make_mount):
+@pytest.mark.parametrize("inside", [False, True], ids=["the store", "a disk in the store"])
+def test_what_is_reserved_for_root(mode, image, make_mount, inside):
     """Neither data nor names nor attributes of others get at it."""
     store = image("ext4", 16 << 20, mkfs=("-q", "-m", "40"))
     os.chmod(store.path, 0o777)
-    mount = make_mount(mode, store=store.path)
+    mount = make_mount(mode, store=store.folder if inside else store.path)
     user, root = mount.agent(uid=NOBODY), mount.agent()
-    user.call(os.mkdir, mount.path("links"))
-    user.call(write_file, mount.path("mine"), b"")
-    attribute = mount.path("mine"), "user.x", b"x" * 900
-    assert user.call(fill, mount.mnt, 300_000) == errno.ENOSPC
-    assert user.call(fill, mount.mnt, 1) == errno.ENOSPC
-    assert user.errno(os.mkdir, mount.path("d")) == errno.ENOSPC
-    assert user.errno(os.symlink, "x" * 1000, mount.path("s")) == errno.ENOSPC
+    disk = mount.path("fs") if inside else mount.mnt
+    user.call(os.mkdir, os.path.join(disk, "links"))
+    user.call(write_file, os.path.join(disk, "mine"), b"")
+    attribute = os.path.join(disk, "mine"), "user.x", b"x" * 900
+    assert user.call(fill, disk, 300_000) == errno.ENOSPC
+    assert user.call(fill, disk, 1) == errno.ENOSPC
+    assert user.errno(os.mkdir, os.path.join(disk, "d")) == errno.ENOSPC
+    assert user.errno(os.symlink, "x" * 1000, os.path.join(disk, "s")) == errno.ENOSPC
     assert user.errno(os.setxattr, *attribute) == errno.ENOSPC
-    links = mount.path("links")
-    assert user.call(link_until_it_fails, mount.path("mine"), links) == errno.ENOSPC
-    assert user.errno(os.rename, mount.path("mine"), os.path.join(links, "x" * 200)) == errno.ENOSPC
+    links = os.path.join(disk, "links")
+    assert user.call(link_until_it_fails, os.path.join(disk, "mine"), links) == errno.ENOSPC
+    assert user.errno(os.rename, os.path.join(disk, "mine"), os.path.join(links, "x" * 200)) == errno.ENOSPC
     root.call(os.setxattr, *attribute)
-    root.call(os.link, mount.path("mine"), os.path.join(links, "x" * 200))
-    root.call(os.mkdir, mount.path("d"))
-    root.call(os.symlink, "x" * 1000, mount.path("s"))
-    root.call(write_file, mount.path("f"), pattern(300_000))
+    root.call(os.link, os.path.join(disk, "mine"), os.path.join(links, "x" * 200))
+    root.call(os.mkdir, os.path.join(disk, "d"))
+    root.call(os.symlink, "x" * 1000, os.path.join(disk, "s"))
+    root.call(write_file, os.path.join(disk, "f"), pattern(300_000))
     mount.stop()
 
 
@@ -523,6 +525,36 @@ def test_a_store_with_huge_pages(mode, base, make_mount):
         mount.stop()
     finally:
         sandbox.umount(mount.store, sandbox.MNT_DETACH)
+
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("disk", ["tmpfs huge=always", "xfs -b size=16k"])
+def test_filesystems_in_the_store_that_show_fewer_gaps(mode, base, image, make_mount, disk):
+    """Whether gaps can be seen is a question to the filesystem that a file is on."""
+    kind, _, how = disk.partition(" ")
+    if kind == "xfs":
+        try:
+            store = image(kind, 400 << 20, mkfs=("-q", *how.split()))
+        except AssertionError:
+            pytest.skip(f"{disk}: not to be mounted, blocks are larger than pages")
+        mount, name = make_mount(mode, store=store.folder), "fs/f"
+    else:
+        mount, name = make_mount(mode), "d/f"
+        os.mkdir(mount.stored("d"))
+        sandbox.mount("none", mount.stored("d"), kind, 0, how + ",size=64m")
+    try:
+        writer = mount.writer(name)
+        writer.write(b"x" * 10)
+        writer.pwrite(b"y", 1 << 20)
+        reader = mount.reader(name)
+        assert reader.read() == b"x" * 10
+        held = reader.begin_read().wait_held()
+        writer.close()
+        assert held.result().rstrip(b"\0y") == b""
+        mount.stop()
+    finally:
+        if kind == "tmpfs":
+            sandbox.umount(mount.stored("d"), sandbox.MNT_DETACH)
 
 
 def begin_to_follow(mount):
