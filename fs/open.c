@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -290,11 +291,24 @@ static int wait_to_open(fuse_req_t req, struct file *f, const struct fuse_file_i
 	return 0;
 }
 
+/* With passthrough the kernel finds out only after our answer, when the file grows or is cut. */
+static bool lacks_direct_io(const struct file *f)
+{
+	char path[32];
+	autoclose int fd = -1;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file_fd(f));
+	fd = open(path, O_RDONLY | O_DIRECT | O_NONBLOCK | O_CLOEXEC);
+	return fd < 0 && errno == EINVAL;
+}
+
 int open_check_flags(const struct file *f, int flags)
 {
 	struct statx stx;
 	int r;
 
+	if ((flags & O_DIRECT) && lacks_direct_io(f))
+		return -EINVAL;
 	if ((flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC))
 		return 0;
 	r = inode_statx(file_fd(f), "", AT_EMPTY_PATH, &stx);
@@ -421,6 +435,8 @@ static void open_new(
 	} else {
 		pthread_mutex_lock(&f->setup);
 		r = file_open_descriptors(fs, f, true, true, fd);
+		if (r == 0 && (fi->flags & O_DIRECT) && lacks_direct_io(f))
+			r = -EINVAL;
 		if (r == 0) {
 			file_decide_path(fs, f, req);
 			r = make_handle(req, f, kind, fi, &h);

@@ -527,6 +527,45 @@ def test_a_store_with_huge_pages(mode, base, make_mount):
         sandbox.umount(mount.store, sandbox.MNT_DETACH)
 
 
+def state_of(path):
+    """(state, declared size, size, bytes); user.rww.size is there."""
+    with open(path, "rb") as f:
+        return (os.getxattr(path, "user.rww.state"), os.getxattr(path, "user.rww.size"),
+                os.stat(path).st_size, f.read(5))
+
+
+@pytest.mark.modes("on", "off")
+def test_a_store_without_direct_io(mode, base, make_mount):
+    """An open with O_DIRECT fails as there, and before it has changed anything."""
+    path = os.path.join(base, f"indirect-{mode}")
+    os.mkdir(path)
+    sandbox.mount("ramfs", path, "ramfs", 0, "mode=755")
+    try:
+        mount = make_mount(mode, store=path)
+        mount.allow_log("marker")
+        writer = mount.writer("f")
+        writer.write(b"hello")
+        mount.declare("f", 100)
+        writer.close()
+        mount.wait_state("f", "aborted")
+        before = mount.probe.call(state_of, mount.path("f"))
+        assert before == (b"aborted", b"100", 100, b"hello")
+        mount.write_file("g", b"hello")
+        for name in "f", "g":
+            for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC):
+                for path_to in mount.stored, mount.path:
+                    assert mount.probe.errno(os.open, path_to(name), flags | os.O_DIRECT) == errno.EINVAL
+        assert mount.probe.call(state_of, mount.path("f")) == before
+        assert mount.stored_bytes("g") == b"hello"
+        new = os.O_WRONLY | os.O_CREAT | os.O_DIRECT
+        assert mount.probe.errno(os.open, mount.stored("h"), new) == errno.EINVAL
+        assert mount.probe.errno(os.open, mount.path("i"), new) == errno.EINVAL
+        assert os.path.exists(mount.stored("h")) == os.path.exists(mount.stored("i"))
+        mount.stop()
+    finally:
+        sandbox.umount(path, sandbox.MNT_DETACH)
+
+
 @pytest.mark.modes("on", "off")
 @pytest.mark.parametrize("disk", ["tmpfs huge=always", "xfs -b size=16k"])
 def test_filesystems_in_the_store_that_show_fewer_gaps(mode, base, image, make_mount, disk):
