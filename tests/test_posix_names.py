@@ -465,6 +465,15 @@ def test_large_and_changing_folders(pair):
     pair.compare(large_folder, timeout=60)
 
 
+TRUNC = os.O_WRONLY | os.O_TRUNC
+
+
+def truncate_open(path, size):
+    fd = os.open(path, os.O_WRONLY)
+    os.ftruncate(fd, size)
+    os.close(fd)
+
+
 def times(d):
     seen = {}
     touch(f"{d}/f", data=b"hello")
@@ -481,7 +490,16 @@ def times(d):
              "same size": lambda: os.truncate(f"{d}/f", 2), "link": lambda: os.link(f"{d}/f", f"{d}/f2"),
              "rename": lambda: os.rename(f"{d}/f2", f"{d}/f3"),
              "xattr": lambda: os.setxattr(f"{d}/f", "user.x", b"1"), "mkdir": lambda: os.mkdir(f"{d}/x"),
-             "nothing": lambda: None}
+             "same times": lambda: os.utime(f"{d}/f", ns=(old, old)),
+             "same mode": lambda: os.chmod(f"{d}/f", 0o600),
+             "same owner": lambda: os.chown(f"{d}/f", os.getuid(), os.getgid()),
+             "no owner": lambda: os.chown(f"{d}/f", -1, -1),
+             "same xattr": lambda: os.setxattr(f"{d}/f", "user.x", b"1"),
+             "same name": lambda: os.rename(f"{d}/f", f"{d}/f"),
+             "another of its names": lambda: os.rename(f"{d}/f", f"{d}/f3"),
+             "unlink": lambda: os.unlink(f"{d}/f3"), "nothing": lambda: None,
+             "same size, open": lambda: truncate_open(f"{d}/f", 2), "O_TRUNC": lambda: touch(f"{d}/f", TRUNC),
+             "O_TRUNC, empty": lambda: touch(f"{d}/f", TRUNC)}
     for name, step in steps.items():
         for path in (f"{d}/f", d):
             os.utime(path, ns=(old, old))
@@ -490,6 +508,7 @@ def times(d):
         step()
         after = [os.stat(p) for p in (f"{d}/f", d)]
         seen[name] = [(a.st_mtime_ns != old, a.st_ctime_ns != b) for a, b in zip(after, before)]
+        seen[name].append(after[0].st_nlink)
     return seen
 
 
