@@ -3,10 +3,11 @@
  * Identities.
  *
  * A file has three names here. In the store it is (device, inode number), together with its birth
- * time, because the store gives a number out again once a file is gone. For the kernel it is the
- * address of a struct inode. To reach it we use a path: parent and name, the last pair under which
- * the kernel looked it up. No descriptor is kept for it, so a million known files cost a million
- * small structs and no descriptor; and no privilege is needed, which file handles would.
+ * time, because the store gives a number out again once a file is gone; a store that keeps none has
+ * the number's generation instead. For the kernel it is the address of a struct inode. To reach it
+ * we use a path: parent and name, the last pair under which the kernel looked it up. No descriptor
+ * is kept for it, so a million known files cost a million small structs and no descriptor; and no
+ * privilege is needed, which opening file handles would.
  *
  * Every use of a path is checked against the identity: what is opened must be the inode meant,
  * otherwise the answer is ESTALE, upon which the kernel looks the name up again. So a store that is
@@ -65,10 +66,50 @@ static void inode_identify(struct inode *i, const struct statx *stx)
 	i->btime.tv_nsec = stx->stx_btime.tv_nsec;
 }
 
+enum generation { GENERATION_NONE, GENERATION_FOUND, GENERATION_MOVED };
+
+/*
+ * What tells apart files that have the inode number one after the other, from the most common kind
+ * of file handle (include/linux/exportfs.h, FILEID_INO32_GEN); others may change while a file
+ * lives. GENERATION_MOVED: name is not what had that number any more.
+ */
+static enum generation generation_of(
+	int dir_fd, const char *name, int flags, uint64_t number, uint32_t *ret)
+{
+	union {
+		struct file_handle head;
+		char room[sizeof(struct file_handle) + 2 * sizeof(uint32_t)];
+	} handle = {.head = {.handle_bytes = 2 * sizeof(uint32_t)}};
+	uint32_t ino;
+	int mount;
+
+	if (name_to_handle_at(dir_fd, name, &handle.head, &mount, flags & AT_EMPTY_PATH) < 0)
+		return errno == ENOENT || errno == ENOTDIR || errno == ESTALE ? GENERATION_MOVED
+									      : GENERATION_NONE;
+	if (handle.head.handle_type != 1)
+		return GENERATION_NONE;
+	memcpy(&ino, handle.head.f_handle, sizeof(ino));
+	memcpy(ret, handle.head.f_handle + sizeof(ino), sizeof(*ret));
+	return ino == (uint32_t)number ? GENERATION_FOUND : GENERATION_MOVED;
+}
+
+/* In stores without times of birth (ext4 with inodes of 128 bytes) the generation stands there. */
 int inode_statx(int dir_fd, const char *name, int flags, struct statx *ret)
 {
-	memset(ret, 0, sizeof(*ret));
-	return statx(dir_fd, name, flags | AT_NO_AUTOMOUNT, STATX_WANTED, ret) < 0 ? -errno : 0;
+	enum generation found = GENERATION_MOVED;
+	uint32_t generation = 0;
+
+	for (int tries = 0; tries < 8 && found == GENERATION_MOVED; tries++) {
+		memset(ret, 0, sizeof(*ret));
+		if (statx(dir_fd, name, flags | AT_NO_AUTOMOUNT, STATX_WANTED, ret) < 0)
+			return -errno;
+		if (ret->stx_mask & STATX_BTIME)
+			return 0;
+		found = generation_of(dir_fd, name, flags, ret->stx_ino, &generation);
+	}
+	if (found == GENERATION_FOUND)
+		ret->stx_btime.tv_sec = generation;
+	return 0;
 }
 
 static struct timespec timespec_from(const struct statx_timestamp *ts)

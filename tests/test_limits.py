@@ -527,6 +527,30 @@ def test_a_store_with_huge_pages(mode, base, make_mount):
         sandbox.umount(mount.store, sandbox.MNT_DETACH)
 
 
+@pytest.mark.modes("on", "off")
+def test_a_store_without_times_of_birth(mode, image, make_mount):
+    """A number that the store gave out again, unheard by the mount, is another file's."""
+    store = image("ext4", 8 << 20, mkfs=("-q", "-I", "128"))
+    mount = make_mount(mode, "attr_timeout=0,entry_timeout=0", store=store.path)
+    mount.write_file("f", b"hello")
+    assert mount.stat("f").st_ino == os.stat(mount.stored("f")).st_ino
+    mount.abort("f")
+    number = os.stat(mount.stored("f")).st_ino
+    os.unlink(mount.stored("f"))
+    for name in map(str, range(10)):
+        write_file(mount.stored(name), b"another")
+        if os.stat(mount.stored(name)).st_ino == number:
+            break
+    else:
+        pytest.skip("ext4: did not give the number out again")
+    assert mount.xattr(name, "state") == "complete"
+    assert mount.reader(name).read_all() == b"another"
+    mount.write_file(name, b"more")
+    mount.probe.call(os.rename, mount.path(name), mount.path("g"))
+    assert mount.reader("g").read_all() == b"more"
+    mount.stop()
+
+
 def state_of(path):
     """(state, declared size, size, bytes); user.rww.size is there."""
     with open(path, "rb") as f:
