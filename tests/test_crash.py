@@ -209,25 +209,6 @@ def test_an_abort_is_not_forgotten_by_an_open_that_is_cut(mode, make_mount):
     assert states_afterwards(mount, mode, make_mount) == {"f": "aborted"}
 
 
-@needs_root
-@pytest.mark.modes("on", "off")
-def test_what_was_declared_is_not_forgotten_by_an_open_that_fails(mode, make_mount):
-    """A program that trusts the size would take what is there for the whole."""
-    need("strace")
-    full = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=ftruncate",
-            "-e", "inject=ftruncate:error=ENOSPC")
-    mount = make_mount(mode, wrapper=full)
-    victim = mount.agent()
-    mount.writer("f", agent=victim).write(b"hello")
-    mount.declare("f", 1000)
-    victim.kill()
-    mount.wait_state("f", "aborted")
-    assert mount.agent().errno(os.open, mount.path("f"), os.O_WRONLY | os.O_TRUNC) == errno.ENOSPC
-    assert mount.xattr("f", "state") == "aborted"
-    assert mount.xattr("f", "size") == "1000"
-    assert mount.stat("f").st_size == 1000
-
-
 def produce_files(folder, seed):
     """Files opened, written, closed, until the mount is gone; each step is journalled before it."""
     rng = random.Random(seed)
