@@ -24,12 +24,8 @@ static enum push_result push_more(struct long_body *b)
 	uint64_t before = b->offset;
 	enum push_result result;
 
-	/* With more waiting in the socket a client on this machine is slower: 4 of them got 1.5
-	 * times as much with this as with a full one, one alone up to twice. */
-	if (!b->moved_ms) {
+	if (!b->moved_ms)
 		client_flush(socket);
-		client_limit_unsent(socket);
-	}
 	result = push_file(socket, b->rq->resource.fd, &b->offset, b->end - 1);
 	if (b->offset > before || !b->moved_ms)
 		b->moved_ms = clock_ms();
