@@ -15,6 +15,7 @@
 #include "httpd/put.h"
 #include "httpd/reader.h"
 #include "httpd/reply.h"
+#include "httpd/request_log.h"
 #include "httpd/server.h"
 
 /* begin: the header is there; answering now refuses the body. data: a piece of the body. answer:
@@ -449,74 +450,6 @@ static void judge_unanswered(struct request *rq)
 	else if (!rq->started && rq->client &&
 		 client_is_late(&rq->server->clients, rq->client, clock_ms()))
 		rq->outcome = OUTCOME_TIMEOUT;
-}
-
-static const char *outcome_name(const struct request *rq, enum MHD_RequestTerminationCode how)
-{
-	static const char *const names[] = {[OUTCOME_OK] = "ok",
-		[OUTCOME_ABORTED] = "aborted",
-		[OUTCOME_GONE] = "client gone",
-		[OUTCOME_TIMEOUT] = "timeout",
-		[OUTCOME_STOPPED] = "stopped"};
-
-	if (rq->outcome != OUTCOME_OK || rq->finished || how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
-		return names[rq->outcome];
-	if (how == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED)
-		return names[OUTCOME_TIMEOUT];
-	if (how == MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN)
-		return names[OUTCOME_STOPPED];
-	return names[OUTCOME_GONE];
-}
-
-/* Of a body that the kernel sends nobody counts what is sent; what has arrived (with the header,
- * and over TLS its records) is near enough. */
-static uint64_t bytes_sent(const struct request *rq, enum MHD_RequestTerminationCode how)
-{
-	uint64_t arrived;
-
-	if (rq->started && request_is_head(rq))
-		return 0;
-	if (!rq->by_kernel || rq->finished || how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
-		return rq->body_bytes;
-	arrived = client_arrived(rq->client->socket) - rq->arrived;
-	return arrived < rq->body_bytes ? arrived : rq->body_bytes;
-}
-
-/* One whose client left before the answer gets nginx's 499. */
-static unsigned status_to_log(const struct request *rq)
-{
-	if (rq->status)
-		return rq->status;
-	return !rq->started && rq->outcome == OUTCOME_TIMEOUT ? MHD_HTTP_REQUEST_TIMEOUT : 499;
-}
-
-static void request_log(struct request *rq, enum MHD_RequestTerminationCode how)
-{
-	struct server *s = rq->server;
-	const char *outcome = outcome_name(rq, how);
-	unsigned status = status_to_log(rq);
-	autofree char *referer = rq->started ? request_header(rq, MHD_HTTP_HEADER_REFERER) : NULL;
-	autofree char *agent = rq->started ? request_header(rq, MHD_HTTP_HEADER_USER_AGENT) : NULL;
-	uint64_t bytes = bytes_sent(rq, how);
-
-	atomic_fetch_add(&s->metrics.responses[status / 100 % 6], 1);
-	atomic_fetch_add(&s->metrics.bytes_sent, bytes);
-	if (!strcmp(outcome, "client gone"))
-		atomic_fetch_add(&s->metrics.clients_gone, 1);
-	accesslog_write(&s->log, &(struct accesslog_entry){
-					 .address = rq->client ? rq->client->address : "-",
-					 .user = rq->user,
-					 .method = rq->method,
-					 .target = rq->target,
-					 .version = rq->version,
-					 .referer = referer,
-					 .agent = agent,
-					 .outcome = outcome,
-					 .status = status,
-					 .bytes = bytes,
-					 .milliseconds = clock_ms() - rq->started_ms,
-					 .when = rq->when,
-				 });
 }
 
 void request_end(void *cls, struct MHD_Connection *connection, void **con,
