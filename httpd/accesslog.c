@@ -72,6 +72,20 @@ static const char *or_dash(const char *s)
 	return s && *s ? s : "-";
 }
 
+static void format_first_line(struct text *t, const struct accesslog_entry *e)
+{
+	const char *parts[] = {e->method, e->target, e->version};
+
+	if (!e->target) { /* it was none */
+		text_put(t, "-");
+		return;
+	}
+	for (size_t i = 0; i < 3; i++) {
+		text_put(t, i ? " " : "");
+		text_escape_log(t, or_dash(parts[i]));
+	}
+}
+
 static void format_combined(struct text *t, const struct accesslog_entry *e)
 {
 	char when[40];
@@ -82,11 +96,7 @@ static void format_combined(struct text *t, const struct accesslog_entry *e)
 	text_printf(t, "%s - ", e->address);
 	text_escape_log(t, or_dash(e->user));
 	text_printf(t, " [%s] \"", when);
-	text_escape_log(t, or_dash(e->method));
-	text_put(t, " ");
-	text_escape_log(t, or_dash(e->target));
-	text_put(t, " ");
-	text_escape_log(t, or_dash(e->version));
+	format_first_line(t, e);
 	text_printf(t, "\" %u %" PRIu64 " \"", e->status, e->bytes);
 	text_escape_log(t, or_dash(e->referer));
 	text_put(t, "\" \"");

@@ -60,6 +60,7 @@ struct client *client_new(struct clients *c, struct follow *f, struct worker *wo
 	client->socket = socket;
 	client->deadline_ms = deadline_ms;
 	client->idle = true;
+	client->between = true;
 	address_text(socket, client->address, sizeof(client->address));
 	peer_init(&client->peer, f, worker, socket);
 	SCOPED_LOCK(&c->lock);
@@ -220,12 +221,28 @@ unsigned client_unsent(int socket)
 	return ioctl(socket, SIOCOUTQ, &n) || n < 0 ? 0 : (unsigned)n;
 }
 
-uint64_t client_arrived(int socket)
+static struct tcp_info tcp_info_of(int socket)
 {
 	struct tcp_info info = {0};
 	socklen_t len = sizeof(info);
 
-	return getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &len) ? 0 : info.tcpi_bytes_acked;
+	(void)getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &len); /* no TCP: all is 0 */
+	return info;
+}
+
+uint64_t client_arrived(int socket)
+{
+	return tcp_info_of(socket).tcpi_bytes_acked;
+}
+
+uint64_t client_heard(int socket)
+{
+	return tcp_info_of(socket).tcpi_bytes_received;
+}
+
+uint64_t client_quiet_ms(int socket)
+{
+	return tcp_info_of(socket).tcpi_last_data_recv;
 }
 
 /* tcp(7): setting TCP_NODELAY flushes even what TCP_CORK or MSG_MORE holds back. */

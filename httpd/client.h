@@ -37,6 +37,9 @@ struct client {
 	bool body_cut;        /* it did, or the like; clients->lock */
 	bool close_delimited; /* a body runs that an orderly close would end; clients->lock */
 	char address[INET6_ADDRSTRLEN];
+	/* For what comes and becomes no request; the worker's. */
+	uint64_t heard; /* client_heard() when the last request was there */
+	bool between;   /* no request has begun since that one was answered, or at all */
 };
 
 void clients_init(struct clients *c);
@@ -88,6 +91,12 @@ unsigned client_unsent(int socket);
 
 /* Bytes that the peer has acknowledged since it connected. */
 uint64_t client_arrived(int socket);
+
+/* Bytes that have come since the client connected; the end of its stream counts as one, too. */
+uint64_t client_heard(int socket);
+
+/* Since the last of them. */
+uint64_t client_quiet_ms(int socket);
 
 /* Sends what the library holds back for a body that is to follow. */
 void client_flush(int socket);

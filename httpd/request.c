@@ -357,9 +357,11 @@ void *request_begin(void *cls, const char *uri, struct MHD_Connection *connectio
 	rq->started_ms = clock_ms();
 	rq->resource.fd = -1;
 	waiter_init(&rq->waiter, rq->client ? &rq->client->peer : NULL, connection);
-	if (rq->client)
+	if (rq->client) {
+		rq->client->between = false;
 		client_expect_header(&s->clients, rq->client,
 			clock_deadline(s->options->header_timeout_ms), false);
+	}
 	return rq;
 }
 
@@ -404,6 +406,14 @@ static void forget_expectation(struct request *rq)
 		*(char *)(uintptr_t)expect = '-';
 }
 
+/* Before the answer: what comes after it is another request, which may be none. */
+static void request_is_whole(struct request *rq)
+{
+	if (!rq->whole)
+		rq->client->heard = client_heard(rq->client->socket);
+	rq->whole = true;
+}
+
 enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, const char *url,
 	const char *method, const char *version, const char *data, size_t *data_size, void **con)
 {
@@ -433,6 +443,7 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 		return rq->route->data(rq, data, data_size);
 	}
 	set_chunked(rq, false);
+	request_is_whole(rq);
 	if (rq->told_early)
 		return MHD_NO;
 	return rq->status ? MHD_YES : rq->route->answer(rq);
@@ -450,6 +461,8 @@ static void judge_unanswered(struct request *rq)
 	else if (!rq->started && rq->client &&
 		 client_is_late(&rq->server->clients, rq->client, clock_ms()))
 		rq->outcome = OUTCOME_TIMEOUT;
+	if (rq->client)
+		rq->client->peer.worker->refused = 0; /* it was this one's */
 }
 
 void request_end(void *cls, struct MHD_Connection *connection, void **con,
@@ -486,9 +499,12 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	if (rq->by_kernel)
 		client_set_body(&s->clients, rq->client, NULL, 0);
 	resource_close(&rq->resource);
-	if (rq->client) /* without a limit for the header the library has that for idle ones */
+	if (rq->client) {
+		rq->client->between = rq->whole && how == MHD_REQUEST_TERMINATED_COMPLETED_OK;
+		/* without a limit for the header the library has that for idle ones */
 		client_expect_header(&s->clients, rq->client,
 			clock_deadline(idle && header ? idle + header : 0), true);
+	}
 	free(rq->target);
 	free(rq->name);
 	free(rq->user);

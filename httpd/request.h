@@ -18,7 +18,14 @@
 
 struct server;
 
-enum outcome { OUTCOME_OK, OUTCOME_ABORTED, OUTCOME_GONE, OUTCOME_TIMEOUT, OUTCOME_STOPPED };
+enum outcome {
+	OUTCOME_OK,
+	OUTCOME_ABORTED,
+	OUTCOME_GONE,
+	OUTCOME_TIMEOUT,
+	OUTCOME_STOPPED,
+	OUTCOME_UNREAD, /* not by the library: it closed without an answer */
+};
 
 struct request {
 	struct server *server;
@@ -38,6 +45,7 @@ struct request {
 	uint64_t wait_until_ms; /* how long the client lets us wait, once held; 0: any time */
 
 	bool started, checked; /* the header is complete; its route has begun */
+	bool whole;            /* all of it has come */
 	uintptr_t target_end;  /* where the library has it, for request_start() */
 	bool has_nul;          /* in its target, of which the library tells what is before */
 	unsigned status;       /* 0 until answered */

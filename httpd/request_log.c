@@ -12,7 +12,8 @@ static const char *const outcome_names[] = {[OUTCOME_OK] = "ok",
 	[OUTCOME_ABORTED] = "aborted",
 	[OUTCOME_GONE] = "client gone",
 	[OUTCOME_TIMEOUT] = "timeout",
-	[OUTCOME_STOPPED] = "stopped"};
+	[OUTCOME_STOPPED] = "stopped",
+	[OUTCOME_UNREAD] = "unread"};
 
 static void entry_log(struct server *s, const struct accesslog_entry *e)
 {
@@ -78,5 +79,39 @@ void request_log(struct request *rq, enum MHD_RequestTerminationCode how)
 			     .bytes = bytes,
 			     .milliseconds = clock_ms() - rq->started_ms,
 			     .when = rq->when,
+		     });
+}
+
+static bool came_too_slowly(struct server *s, const struct client *client)
+{
+	uint64_t idle = s->options->idle_timeout_ms;
+
+	return client_is_late(&s->clients, client, clock_ms()) ||
+	       (idle && client_quiet_ms(client->socket) >= idle);
+}
+
+void request_log_unread(struct server *s, struct client *client)
+{
+	unsigned status = client->peer.worker->refused;
+	enum outcome outcome = OUTCOME_OK;
+
+	/* the end of its stream is no byte */
+	if (!client->between || client_heard(client->socket) <= client->heard + 1)
+		return;
+	if (s->tls && !status) /* nor can it be told from handshake and goodbye */
+		return;
+	client->peer.worker->refused = 0;
+	if (!status && came_too_slowly(s, client)) {
+		status = MHD_HTTP_REQUEST_TIMEOUT;
+		outcome = OUTCOME_TIMEOUT;
+	} else if (!status) {
+		status = MHD_HTTP_BAD_REQUEST;
+		outcome = OUTCOME_UNREAD;
+	}
+	entry_log(s, &(struct accesslog_entry){
+			     .address = client->address,
+			     .outcome = outcome_names[outcome],
+			     .status = status,
+			     .when = time(NULL),
 		     });
 }

@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* What access log and metrics hear of a request that ended. Worker's thread. */
+/* What access log and metrics hear of a request that ended, and of what became none. Worker's
+ * thread. */
 #ifndef HTTPD_REQUEST_LOG_H
 #define HTTPD_REQUEST_LOG_H
 
 #include <microhttpd.h>
 
+struct client;
 struct request;
+struct server;
 
 void request_log(struct request *rq, enum MHD_RequestTerminationCode how);
+
+/* The connection ends. What it sent after its last request gets a line of its own: the library
+ * (0.9.75) tells nothing of a first line that it cannot read, or that does not end. */
+void request_log_unread(struct server *s, struct client *client);
 
 #endif

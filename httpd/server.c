@@ -20,6 +20,7 @@
 #include "httpd/monitor.h"
 #include "httpd/notify.h"
 #include "httpd/request.h"
+#include "httpd/request_log.h"
 #include "httpd/root.h"
 #include "httpd/tls.h"
 
@@ -202,14 +203,17 @@ void server_close(struct server *s)
 static void library_log(void *cls, const char *fmt, va_list ap)
 	__attribute__((format(printf, 2, 0)));
 
-/* What the library has to say is about single clients: not worth more than a trace. */
+/* What the library has to say is about single clients: not worth more than a trace. Of a request
+ * that it refuses at its first line it tells the status nowhere else. */
 static void library_log(void *cls, const char *fmt, va_list ap)
 {
+	struct worker *w = cls;
 	char line[512];
 
 	vsnprintf(line, sizeof(line), fmt, ap);
 	line[strcspn(line, "\n")] = '\0';
 	log_trace("%s", line);
+	(void)sscanf(line, "Error processing request (HTTP response code is %u", &w->refused);
 }
 
 /* Percent-encoding is path.c's business. */
@@ -231,6 +235,7 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
 		*context = client_new(&s->clients, s->follow, w, socket,
 			clock_deadline(s->options->header_timeout_ms));
 	} else if (*context) {
+		request_log_unread(s, *context);
 		client_free(&s->clients, *context);
 		*context = NULL;
 	}
@@ -254,7 +259,7 @@ static struct MHD_Daemon *daemon_start(struct server *s, struct worker *w)
 	more[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
 	return MHD_start_daemon(flags, 0, NULL, NULL, request_handle, s,
 		/* the logger first: it hears what is wrong with the others */
-		MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL, MHD_OPTION_URI_LOG_CALLBACK,
+		MHD_OPTION_EXTERNAL_LOGGER, library_log, w, MHD_OPTION_URI_LOG_CALLBACK,
 		request_begin, s, MHD_OPTION_NOTIFY_COMPLETED, request_end, s,
 		MHD_OPTION_NOTIFY_CONNECTION, connection_changed, w, MHD_OPTION_UNESCAPE_CALLBACK,
 		keep_escapes, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT, SERVER_POOL_SIZE,

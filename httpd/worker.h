@@ -30,8 +30,11 @@ struct worker {
 	int ring; /* eventfd */
 	atomic_bool rung, quits;
 	bool running;
-	bool told;         /* of a connection that is being added; the thread's */
-	unsigned chunked;  /* requests whose body comes in chunks, and is not there; the thread's */
+	bool told;        /* of a connection that is being added; the thread's */
+	unsigned chunked; /* requests whose body comes in chunks, and is not there; the thread's */
+	/* The status that the library last said it answers, by itself; the thread's. It does not
+	 * say whom: of two in one moment one may be told the other's. */
+	unsigned refused;
 	unsigned hurrying; /* turns without a wait for events or a piece of a body; the thread's */
 	pthread_mutex_t lock;
 	struct list arrivals; /* lock */

@@ -339,6 +339,53 @@ def test_requests_that_end_before_they_begin_are_logged(serve, site):
     assert web.metric("clients_gone_total") == 1
 
 
+@pytest.mark.parametrize("before", [0, 2])
+@pytest.mark.parametrize("raw, status, outcome", [
+    (b"GET\r\n\r\n", 400, "unread"), (b"GET /a b HTTP/1.1\r\n\r\n", 400, "unread"),
+    (b"GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505, "ok"), (b"GET /" + b"a" * 30000, 414, "ok"),
+    (b"GET", 400, "unread"), (b"GET", 408, "timeout"),
+])
+def test_what_becomes_no_request_is_logged(serve, site, raw, status, outcome, before):
+    """libmicrohttpd tells of none of these. The last but one is left by its client."""
+    web = serve(site, "--header-timeout=1", "--idle-timeout=1")
+    client = web.connect()
+    for _ in range(before):
+        assert client.request("/a.txt").rest() == b"hello world\n"
+    client.send(raw)
+    if outcome == "ok":
+        assert b" %d " % status in client.some()
+    elif raw != b"GET" or outcome == "timeout":
+        assert client.is_closed()
+    client.close()
+    line = web.logged(before + 1)[before]
+    assert [line[x] for x in ("status", "outcome", "method", "target", "address")] == \
+        [status, outcome, None, None, "127.0.0.1"]
+    assert web.metric('responses_total{class="%dxx"}' % (status // 100)) == 1
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_connections_that_end_in_order_leave_no_line(serve, site, pem, tls):
+    """A handshake is no request, nor is a goodbye."""
+    web = serve(site, "--idle-timeout=1", *(pem if tls else ()))
+    for count, ends in [(0, "goodbye"), (0, "timeout"), (1, "goodbye"), (1, "timeout")]:
+        client = web.connect()
+        for _ in range(count):
+            assert client.request("/a.txt").rest() == b"hello world\n"
+        if ends == "timeout":
+            assert client.is_closed()
+        elif tls:
+            client.socket.unwrap()
+        client.close()
+    web.wait_metric("connections", 0)
+    assert len(web.logged(2)) == 2
+
+
+def test_what_becomes_no_request_in_the_combined_format(serve, site):
+    web = serve(site, "--log-format=combined")
+    assert web.connect().send(b"\x16\x03\x01\r\n\r\n").is_closed()
+    assert procs.wait_until(web.access, "the log").endswith('] "-" 400 0 "-" "-"\n')
+
+
 def test_log_is_reopened_on_sighup(serve, site):
     web = serve(site)
     web.get("/a.txt")
