@@ -344,7 +344,7 @@ def test_requests_that_end_before_they_begin_are_logged(serve, site):
     (b"GET\r\n\r\n", 400, "unread"), (b"GET /a b HTTP/1.1\r\n\r\n", 400, "unread"),
     (b"GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505, "ok"), (b"GET /" + b"a" * 30000, 414, "ok"),
     (b"GET", 400, "unread"), (b"GET", 408, "timeout"),
-])
+], ids=["one-word", "four-words", "version", "long", "left", "late"])
 def test_what_becomes_no_request_is_logged(serve, site, raw, status, outcome, before):
     """libmicrohttpd tells of none of these. The last but one is left by its client."""
     web = serve(site, "--header-timeout=1", "--idle-timeout=1")
