@@ -162,37 +162,50 @@ static char *basic_decode(const char *text)
 	return plain;
 }
 
-static bool password_is_right(
-	struct auth *a, const unsigned char *d, const char *user, const char *password)
+static enum auth_result password_check(struct auth *a, struct hasher *h,
+	struct hasher_client *client, const unsigned char *d, const char *user,
+	const char *password)
 {
+	const char *hash;
+	bool known;
 	int right;
 
 	if (is_remembered(a, &a->accepted, d))
-		return true;
+		return AUTH_OK;
 	if (is_remembered(a, &a->refused, d))
-		return false;
-	right = htpasswd_check(a->htpasswd, user, password);
+		return AUTH_WRONG;
+	hash = htpasswd_hash(a->htpasswd, user, &known);
+	if (!hash)
+		return AUTH_WRONG;
+	right = htpasswd_is_fast(hash, password) ? htpasswd_fits(hash, password)
+						 : hasher_check(h, client, hash, password);
+	if (right == -EINPROGRESS)
+		return AUTH_LATER;
+	if (right == -EBUSY)
+		return AUTH_BUSY;
 	if (right >= 0)
-		remember(a, right ? &a->accepted : &a->refused, d);
-	return right > 0;
+		remember(a, right && known ? &a->accepted : &a->refused, d);
+	return right > 0 && known ? AUTH_OK : AUTH_WRONG;
 }
 
-static bool basic_is_right(struct auth *a, char *plain, char **ret_user)
+static enum auth_result basic_check(struct auth *a, struct hasher *h, struct hasher_client *client,
+	char *plain, char **ret_user)
 {
 	unsigned char d[DIGEST];
 	char *colon = strchr(plain, ':');
-	bool right;
+	enum auth_result result;
 
 	if (!colon || !a->htpasswd || !digest(a, plain, d))
-		return false;
+		return AUTH_WRONG;
 	*colon = '\0';
-	right = password_is_right(a, d, plain, colon + 1);
-	if (right)
+	result = password_check(a, h, client, d, plain, colon + 1);
+	if (result == AUTH_OK)
 		*ret_user = strdup(plain);
-	return right;
+	return result;
 }
 
-enum auth_result auth_check(struct auth *a, const char *header, char **ret_user)
+enum auth_result auth_check(struct auth *a, struct hasher *h, struct hasher_client *client,
+	const char *header, char **ret_user)
 {
 	autofree char *plain = NULL;
 
@@ -204,5 +217,5 @@ enum auth_result auth_check(struct auth *a, const char *header, char **ret_user)
 	if (strncasecmp(header, "Basic ", 6))
 		return AUTH_WRONG;
 	plain = basic_decode(header + 6 + strspn(header + 6, " "));
-	return plain && basic_is_right(a, plain, ret_user) ? AUTH_OK : AUTH_WRONG;
+	return plain ? basic_check(a, h, client, plain, ret_user) : AUTH_WRONG;
 }

@@ -78,7 +78,7 @@ static void lives_recheck(struct follow *f)
 	autofree struct live **all = lives_get(f, &count);
 
 	for (unsigned i = 0; i < count; i++)
-		if (all[i] == f->timer)
+		if (live_is_own(f, all[i]))
 			live_put(f, all[i]);
 		else
 			live_changed(f, all[i]);
@@ -185,9 +185,10 @@ static void event_handle(struct follow *f, const struct epoll_event *event)
 		}
 	}
 	pthread_mutex_unlock(&f->table_lock);
-	if (kind == SLOT_WAKE)
+	if (kind == SLOT_WAKE) {
 		(void)!read(f->wake, &count, sizeof(count)); /* only its coming matters */
-	else if (kind == SLOT_INOTIFY)
+		(void)live_wake(f, f->calls, false);         /* which has no deadlines */
+	} else if (kind == SLOT_INOTIFY)
 		inotify_read(f);
 	else if (kind == SLOT_LIVE)
 		live_changed(f, live);
@@ -290,6 +291,7 @@ static enum hold hold_until(
 	pthread_mutex_lock(&live->lock);
 	w->offset = offset;
 	w->deadline_ms = deadline_ms;
+	w->by_call = live == f->calls;
 	if ((atomic_load(&w->peer->gone) && !w->sending) || atomic_load(&f->stopping)) {
 		hold = HOLD_GONE;
 	} else if (!waiter_is_due(w, &live->view, clock_ms())) {
@@ -347,6 +349,23 @@ enum hold follow_writable(struct waiter *w, uint64_t ms)
 	return hold;
 }
 
+enum hold follow_until_called(struct waiter *w)
+{
+	enum hold hold = follow_hold(w, w->peer->follow->calls, UINT64_MAX, 0);
+
+	if (hold == HOLD_READY)
+		atomic_store(&w->called, false);
+	return hold;
+}
+
+void follow_call(struct waiter *w)
+{
+	struct follow *f = w->peer->follow;
+
+	atomic_store(&w->called, true); /* and may be gone */
+	wake(f);
+}
+
 /* -- life ----------------------------------------------------------------------------------- */
 
 void follow_count(struct follow *f, unsigned *ret_held, unsigned *ret_lives)
@@ -371,11 +390,13 @@ static int follow_open(struct follow *f)
 	if (f->epoll < 0 || f->inotify < 0 || f->wake < 0)
 		return -errno;
 	f->timer = live_new(-1, 0, 0, true);
-	if (!f->timer)
+	f->calls = live_new(-1, 0, 0, true);
+	if (!f->timer || !f->calls)
 		return -ENOMEM;
 	SCOPED_LOCK(&f->table_lock);
-	f->timer->refs = 1;
+	f->timer->refs = f->calls->refs = 1;
 	list_add_tail(&f->lives, &f->timer->entry);
+	list_add_tail(&f->lives, &f->calls->entry);
 	r = slot_add_locked(f, f->wake, SLOT_WAKE, EPOLLIN, NULL);
 	return r < 0 ? r : slot_add_locked(f, f->inotify, SLOT_INOTIFY, EPOLLIN, NULL);
 }
@@ -388,6 +409,8 @@ static void follow_close(struct follow *f)
 	giving_end(&f->giving);
 	if (f->timer)
 		live_free(f->timer);
+	if (f->calls)
+		live_free(f->calls);
 	pthread_mutex_destroy(&f->table_lock);
 	free(f->slots);
 	free(f);

@@ -51,6 +51,8 @@ struct waiter {
 	follow_take *take;    /* NULL: wakes for any growth */
 	void *take_cls;
 	bool sending; /* waits for room only: who sends no more may still receive */
+	bool by_call; /* wakes for follow_call(), too */
+	atomic_bool called;
 };
 
 /* With so many threads new bytes are sent to a crowd. Negative errno when the thread or its
@@ -94,6 +96,12 @@ enum hold follow_delay(struct waiter *w, uint64_t ms);
 
 /* Holds until the client's socket takes more, or for ms milliseconds. */
 enum hold follow_writable(struct waiter *w, uint64_t ms);
+
+/* Holds until somebody has called follow_call() since this last returned HOLD_READY; may say so
+ * once too often. */
+enum hold follow_until_called(struct waiter *w);
+/* Any thread, with any lock that is taken before table_lock; never blocks. */
+void follow_call(struct waiter *w);
 
 /* Requests that wait for a file now, and files and directories being followed. */
 void follow_count(struct follow *f, unsigned *ret_held, unsigned *ret_lives);

@@ -208,10 +208,15 @@ int follow_live(struct follow *f, int fd, const struct stat *st, struct live **r
 	return 0;
 }
 
+bool live_is_own(const struct follow *f, const struct live *live)
+{
+	return live == f->timer || live == f->calls;
+}
+
 struct live **lives_get(struct follow *f, unsigned *ret_count)
 {
 	SCOPED_LOCK(&f->table_lock);
-	struct live **all = calloc(f->live_count + 1, sizeof(*all)); /* and the timer */
+	struct live **all = calloc(f->live_count + 2, sizeof(*all)); /* and our own */
 
 	*ret_count = 0;
 	if (!all)

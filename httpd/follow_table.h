@@ -45,7 +45,7 @@ struct follow {
 	int epoll, inotify, wake;
 	pthread_t thread;
 	atomic_bool stopping, quitting;
-	atomic_uint held, delayed;             /* requests on a live's list, and on the timer's */
+	atomic_uint held, delayed;             /* requests on a file's list, and on those two's */
 	atomic_uint_fast64_t next_deadline_ms; /* 0: none */
 	unsigned gives_left;                   /* in this turn; the follow thread's */
 	struct giving giving;
@@ -53,7 +53,9 @@ struct follow {
 	pthread_mutex_t table_lock;
 	struct list lives;   /* those that may still change, table_lock */
 	unsigned live_count; /* table_lock */
-	struct live *timer; /* never changes: for holds that only a deadline ends; first of lives */
+	/* These two never change, and are the first of lives: for holds that only a deadline ends,
+	 * or follow_call(). */
+	struct live *timer, *calls;
 	struct slot *slots; /* by descriptor, table_lock */
 	int slot_count;     /* table_lock */
 	uint32_t serial;    /* table_lock */
@@ -71,7 +73,9 @@ struct slot *slot_of_event_locked(struct follow *f, uint64_t data);
 void live_unwatch_locked(struct follow *f, struct live *live);
 /* A reference, or NULL. */
 struct live *live_of_watch_locked(struct follow *f, int watch);
-/* References to all lives, the timer included; the caller puts them. NULL when out of memory. */
+/* One of those two, of no file. */
+bool live_is_own(const struct follow *f, const struct live *live);
+/* References to all lives, our own included; the caller puts them. NULL when out of memory. */
 struct live **lives_get(struct follow *f, unsigned *ret_count);
 
 #endif

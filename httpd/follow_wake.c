@@ -14,7 +14,7 @@
 
 atomic_uint *follow_counter(struct follow *f, const struct live *live)
 {
-	return live == f->timer ? &f->delayed : &f->held;
+	return live_is_own(f, live) ? &f->delayed : &f->held;
 }
 
 /* Off its list already. */
@@ -52,7 +52,7 @@ bool waiter_is_due(const struct waiter *w, const struct live_view *view, uint64_
 {
 	return view->edge > w->offset || view->state != STATE_GROWING || view->truncated ||
 	       (atomic_load(&w->peer->gone) && !w->sending) ||
-	       (w->deadline_ms && w->deadline_ms <= now);
+	       (w->by_call && atomic_load(&w->called)) || (w->deadline_ms && w->deadline_ms <= now);
 }
 
 /* One that is due for growth alone, and near. */

@@ -11,6 +11,8 @@
 #include "common/log.h"
 #include "httpd/apr1.h"
 
+#define FAST_MAX 64 /* of MD5 with a thousand rounds, each over all of the password */
+
 struct entry {
 	struct entry *next;
 	char *user, *hash;
@@ -143,7 +145,12 @@ static bool equal_in_constant_time(const char *a, const char *b)
 	return !differ;
 }
 
-static int password_fits(const char *hash, const char *password)
+bool htpasswd_is_fast(const char *hash, const char *password)
+{
+	return (apr1_is_hash(hash) || !strncmp(hash, "$1$", 3)) && strlen(password) <= FAST_MAX;
+}
+
+int htpasswd_fits(const char *hash, const char *password)
 {
 	autofree struct crypt_data *data = NULL;
 	char apr1[APR1_SIZE];
@@ -160,15 +167,14 @@ static int password_fits(const char *hash, const char *password)
 	return equal_in_constant_time(result, hash);
 }
 
-int htpasswd_check(const struct htpasswd *h, const char *user, const char *password)
+const char *htpasswd_hash(const struct htpasswd *h, const char *user, bool *ret_known)
 {
 	const struct entry *e = h->first;
 
 	while (e && strcmp(e->user, user))
 		e = e->next;
-	if (e)
-		return password_fits(e->hash, password);
-	if (h->first)
-		(void)password_fits(h->first->hash, password); /* the same time for a wrong name */
-	return 0;
+	*ret_known = e != NULL;
+	if (!e)
+		e = h->first;
+	return e ? e->hash : NULL;
 }

@@ -36,6 +36,8 @@ void metrics_format(const struct metrics *m, const struct metrics_gauges *g, str
 	counter(ret, "auth_failures_total", "Requests with wrong credentials.", &m->auth_failures);
 	metric(ret, "connections", "gauge", "Open connections.", g->connections);
 	metric(ret, "held_requests", "gauge", "Requests waiting for bytes or a name.", g->held);
+	metric(ret, "hashing_requests", "gauge", "Requests whose password waits to be hashed.",
+		g->hashing);
 	metric(ret, "followed_files", "gauge", "Files and directories being followed.",
 		g->followed);
 }

@@ -21,7 +21,7 @@ struct metrics {
 };
 
 struct metrics_gauges {
-	unsigned connections, held, followed;
+	unsigned connections, held, hashing, followed;
 };
 
 /* The exposition format of Prometheus. */

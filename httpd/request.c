@@ -266,7 +266,7 @@ static int name_set(struct request *rq, const char *url)
 }
 
 /* Preflights come without credentials (Fetch standard), so OPTIONS needs none. */
-static enum auth_result authorize(struct request *rq)
+static enum auth_result look_at_credentials(struct request *rq)
 {
 	struct server *s = rq->server;
 	enum auth_result result = AUTH_OK;
@@ -276,7 +276,7 @@ static enum auth_result authorize(struct request *rq)
 	if (s->auth && strcmp(rq->method, "OPTIONS") &&
 		(rq->route->changes || !s->options->public_reads)) {
 		header = request_header(rq, MHD_HTTP_HEADER_AUTHORIZATION);
-		result = auth_check(s->auth, header, &rq->user);
+		result = auth_check(s->auth, s->hasher, &rq->password, header, &rq->user);
 	}
 	pthread_rwlock_unlock(&s->auth_lock);
 	if (result == AUTH_WRONG)
@@ -284,7 +284,23 @@ static enum auth_result authorize(struct request *rq)
 	return result;
 }
 
-/* MHD_YES without an answer when the request may go on to its route. */
+/* AUTH_LATER when held. */
+static enum auth_result authorize(struct request *rq)
+{
+	enum auth_result result;
+	enum hold hold;
+
+	do {
+		result = look_at_credentials(rq);
+		if (result != AUTH_LATER)
+			return result;
+		hold = follow_until_called(&rq->waiter);
+	} while (reader_looks_again(rq, hold) && hold != HOLD_GONE);
+	return result;
+}
+
+/* MHD_YES without an answer when the request may go on to its route, or was held and is not
+ * checked. */
 static enum MHD_Result request_check(struct request *rq, const char *url)
 {
 	int r;
@@ -305,8 +321,18 @@ static enum MHD_Result request_check(struct request *rq, const char *url)
 		return reply_error(rq, MHD_HTTP_NOT_IMPLEMENTED, NULL);
 	if (!rq->route || (rq->route->changes && !rq->server->options->upload))
 		return reply_error(rq, MHD_HTTP_METHOD_NOT_ALLOWED, NULL);
-	if (authorize(rq) != AUTH_OK)
+	switch (authorize(rq)) {
+	case AUTH_OK:
+		break;
+	case AUTH_LATER:
+		rq->checked = false;
+		return rq->outcome == OUTCOME_OK ? MHD_YES : MHD_NO;
+	case AUTH_BUSY:
+		return reply_error(rq, MHD_HTTP_SERVICE_UNAVAILABLE, NULL);
+	case AUTH_MISSING:
+	case AUTH_WRONG:
 		return reply_error(rq, MHD_HTTP_UNAUTHORIZED, NULL);
+	}
 	r = name_set(rq, url);
 	if (r == -EINVAL)
 		return reply_error(rq, MHD_HTTP_BAD_REQUEST, "The path is malformed.");
@@ -359,6 +385,7 @@ void *request_begin(void *cls, const char *uri, struct MHD_Connection *connectio
 	waiter_init(&rq->waiter, rq->client ? &rq->client->peer : NULL, connection);
 	if (rq->client) {
 		rq->client->between = false;
+		rq->password = (struct hasher_client){&rq->waiter, rq->client->address, NULL};
 		client_expect_header(&s->clients, rq->client,
 			clock_deadline(s->options->header_timeout_ms), false);
 	}
@@ -426,15 +453,15 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 		set_chunked(rq, has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING));
 		/* libmicrohttpd closes connections that are answered before the body; one that has
 		 * none is looked at when all has arrived. */
-		if (has_body(rq))
-			return request_check(rq, url);
-		forget_expectation(rq);
-		return MHD_YES;
+		if (!has_body(rq)) {
+			forget_expectation(rq);
+			return MHD_YES;
+		}
 	}
 	if (!rq->checked) {
 		enum MHD_Result result = request_check(rq, url);
 
-		if (result != MHD_YES || rq->status)
+		if (result != MHD_YES || rq->status || !rq->checked || has_body(rq))
 			return result;
 	}
 	if (*data_size) {
@@ -480,6 +507,7 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	*con = NULL;
 	if (rq->chunked)
 		set_chunked(rq, false);
+	hasher_forget(s->hasher, &rq->password);
 	waiter_done(&rq->waiter); /* before its live may go */
 	put_end(rq);
 	listing_free(rq->listing);

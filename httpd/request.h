@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "httpd/follow.h"
+#include "httpd/hasher.h"
 #include "httpd/resource.h"
 #include "httpd/upload.h"
 
@@ -39,6 +40,7 @@ struct request {
 	bool directory, hidden;
 	bool by_accept; /* what a directory is answered with depends on this header */
 	char *user;
+	struct hasher_client password;
 
 	time_t when;
 	uint64_t started_ms;

@@ -179,6 +179,7 @@ int server_open(struct server *s, const struct options *o)
 
 void server_close(struct server *s)
 {
+	hasher_free(s->hasher);
 	follow_free(s->follow);
 	while (s->worker_count)
 		worker_done(&s->workers[--s->worker_count]);
@@ -298,6 +299,11 @@ int server_start(struct server *s)
 
 	if (r < 0) {
 		log_error("cannot start the thread that follows files: %s", strerror(-r));
+		return r;
+	}
+	r = s->options->htpasswd ? hasher_new(&s->hasher) : 0;
+	if (r < 0) {
+		log_error("cannot start the thread that hashes passwords: %s", strerror(-r));
 		return r;
 	}
 	log_note("serving %s, %s", s->options->root,
@@ -432,5 +438,6 @@ void server_tidy(struct server *s)
 void server_gauges(struct server *s, struct metrics_gauges *ret)
 {
 	ret->connections = clients_count(&s->clients);
+	ret->hashing = hasher_count(s->hasher);
 	follow_count(s->follow, &ret->held, &ret->followed);
 }

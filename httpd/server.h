@@ -17,6 +17,7 @@
 #include "httpd/auth.h"
 #include "httpd/client.h"
 #include "httpd/follow.h"
+#include "httpd/hasher.h"
 #include "httpd/listen.h"
 #include "httpd/metrics.h"
 #include "httpd/mime.h"
@@ -47,8 +48,9 @@ struct server {
 	struct accesslog log;
 	struct metrics metrics;
 	pthread_rwlock_t auth_lock;
-	struct auth *auth;    /* auth_lock; NULL: everybody may */
-	atomic_bool draining; /* answers close their connection */
+	struct auth *auth;     /* auth_lock; NULL: everybody may */
+	struct hasher *hasher; /* NULL: no passwords */
+	atomic_bool draining;  /* answers close their connection */
 
 	struct listener listeners[LISTEN_MAX];
 	unsigned listener_count;

@@ -116,8 +116,9 @@ class Response:
 class Client:
     """A connection."""
 
-    def __init__(self, port, tls=False, timeout=10, address="127.0.0.1"):
-        self.socket = socket.create_connection((address, port), procs.seconds(timeout))
+    def __init__(self, port, tls=False, timeout=10, address="127.0.0.1", source=None):
+        self.socket = socket.create_connection((address, port), procs.seconds(timeout),
+                                               source_address=source and (source, 0))
         if tls:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -51,11 +51,30 @@ static void test_line(void)
 	}
 }
 
+static void test_fast(void)
+{
+	char longer[66] = {0};
+
+	memset(longer, 'x', sizeof(longer) - 1);
+	CHECK(htpasswd_is_fast(apr1, "secret"), "apr1");
+	CHECK(!htpasswd_is_fast(apr1, longer), "a long password");
+	CHECK(!htpasswd_is_fast(bcrypt, "secret"), "bcrypt");
+	CHECK(!htpasswd_is_fast(sha512, "secret"), "sha512");
+}
+
 static void write_file(const char *name, const char *text)
 {
 	FILE *f = fopen(name, "we");
 
 	CHECK(f && fputs(text, f) >= 0 && !fclose(f), "%s", name);
+}
+
+static int check(const struct htpasswd *h, const char *user, const char *password)
+{
+	bool known;
+	const char *hash = htpasswd_hash(h, user, &known);
+
+	return htpasswd_fits(hash, password) == 1 && known;
 }
 
 static void test_file(const char *name)
@@ -68,12 +87,12 @@ static void test_file(const char *name)
 	CHECK(!htpasswd_load(name, &h), "load");
 	if (!h)
 		return;
-	CHECK(htpasswd_check(h, "a", "secret") == 1, "apr1");
-	CHECK(htpasswd_check(h, "b", "secret") == 1, "bcrypt");
-	CHECK(htpasswd_check(h, "c", "secret") == 1, "sha512");
-	CHECK(!htpasswd_check(h, "c", "Secret"), "wrong");
-	CHECK(!htpasswd_check(h, "d", "secret"), "unknown");
-	CHECK(!htpasswd_check(h, "", ""), "empty");
+	CHECK(check(h, "a", "secret") == 1, "apr1");
+	CHECK(check(h, "b", "secret") == 1, "bcrypt");
+	CHECK(check(h, "c", "secret") == 1, "sha512");
+	CHECK(!check(h, "c", "Secret"), "wrong");
+	CHECK(!check(h, "d", "secret"), "unknown");
+	CHECK(!check(h, "", ""), "empty");
 	htpasswd_free(h);
 	h = NULL;
 	write_file(name, "a:plaintext\n");
@@ -131,6 +150,7 @@ int main(void)
 	CHECK(fd >= 0 && !close(fd), "mkstemp");
 	test_apr1();
 	test_line();
+	test_fast();
 	test_file(name);
 	test_options();
 	return check_result();
