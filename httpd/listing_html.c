@@ -26,7 +26,7 @@ static void cell_name(const struct request *rq, const struct listing_entry *e, s
 	text_put(t, "</th>");
 }
 
-static void row(const struct request *rq, const struct listing_entry *e, struct text *t)
+static void html_entry(const struct request *rq, const struct listing_entry *e, struct text *t)
 {
 	char when[32];
 	struct tm tm = listing_time(e);
@@ -63,21 +63,24 @@ static void summary(const struct listing *l, struct text *t)
 		    "then.</p></noscript>\n");
 }
 
-void listing_html(const struct request *rq, const struct listing *l, struct text *ret)
+static void html_begin(const struct request *rq, const struct listing *l, struct text *t)
 {
-	page_begin(ret, rq->name);
-	summary(l, ret);
-	text_put(ret,
-		"<table id=\"files\" aria-label=\"files\">\n<thead><tr><th scope=\"col\" "
-		"class=\"name\">Name</th>"
-		"<th scope=\"col\">State</th><th scope=\"col\" class=\"size\">Size</th>"
-		"<th scope=\"col\" class=\"time\">Changed (UTC)</th></tr></thead>\n<tbody>\n");
+	page_begin(t, rq->name);
+	summary(l, t);
+	text_put(t, "<table id=\"files\" aria-label=\"files\">\n<thead><tr><th scope=\"col\" "
+		    "class=\"name\">Name</th>"
+		    "<th scope=\"col\">State</th><th scope=\"col\" class=\"size\">Size</th>"
+		    "<th scope=\"col\" class=\"time\">Changed (UTC)</th></tr></thead>\n<tbody>\n");
 	if (*rq->name)
-		text_put(ret, "<tr><th scope=\"row\" class=\"name\"><a href=\"../\" "
-			      "aria-label=\"parent folder\">../</a></th><td></td>"
-			      "<td class=\"size\"></td><td class=\"time\"></td></tr>\n");
-	for (size_t i = 0; i < l->count; i++)
-		row(rq, &l->entries[i], ret);
-	text_put(ret, "</tbody>\n</table>\n");
-	page_end(ret, PAGE_LISTING);
+		text_put(t, "<tr><th scope=\"row\" class=\"name\"><a href=\"../\" "
+			    "aria-label=\"parent folder\">../</a></th><td></td>"
+			    "<td class=\"size\"></td><td class=\"time\"></td></tr>\n");
 }
+
+static void html_end(struct text *t)
+{
+	text_put(t, "</tbody>\n</table>\n");
+	page_end(t, PAGE_LISTING);
+}
+
+const struct listing_form listing_html = {html_begin, html_entry, html_end};

@@ -7,12 +7,13 @@
 #include "httpd/listing.h"
 #include "httpd/page.h"
 
-static void entry_json(const struct listing_entry *e, struct text *t)
+static void json_entry(const struct request *rq, const struct listing_entry *e, struct text *t)
 {
 	char when[32];
 	struct tm tm = listing_time(e);
 
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
+	text_put(t, e == rq->listing->entries ? "\n" : ",\n");
 	text_put(t, "{\"name\":");
 	text_json(t, e->name);
 	text_put(t, ",\"href\":\"./");
@@ -27,14 +28,16 @@ static void entry_json(const struct listing_entry *e, struct text *t)
 	text_printf(t, ",\"modified\":\"%s.%03ldZ\"}", when, e->modified.tv_nsec / 1000000);
 }
 
-void listing_json(const struct request *rq, const struct listing *l, struct text *ret)
+static void json_begin(const struct request *rq, const struct listing *l, struct text *t)
 {
-	text_put(ret, "{\"path\":");
-	text_json(ret, rq->name);
-	text_put(ret, ",\"entries\":[");
-	for (size_t i = 0; i < l->count; i++) {
-		text_put(ret, i ? ",\n" : "\n");
-		entry_json(&l->entries[i], ret);
-	}
-	text_put(ret, "\n]}\n");
+	text_put(t, "{\"path\":");
+	text_json(t, rq->name);
+	text_put(t, ",\"entries\":[");
 }
+
+static void json_end(struct text *t)
+{
+	text_put(t, "\n]}\n");
+}
+
+const struct listing_form listing_json = {json_begin, json_entry, json_end};

@@ -77,3 +77,29 @@ def test_the_end_of_the_server_before_a_page(web):
     client.begin("/d/")
     wait_begun(web)
     web.stop()
+
+
+def processor_ns(pid):
+    total = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/schedstat") as f:
+            total += int(f.read().split()[0])
+    return total
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_others_are_served_while_a_large_page_is_written(serve, tmp_path, accept):
+    """Between two of their answers is only a part of the work."""
+    for i in range(60_000):
+        os.mknod(tmp_path / f"a-name-of-some-length-{i}", 0o644)
+    web = serve(tmp_path, "--threads=1")
+    page, other = web.connect(), web.connect()
+    other.request("/", "OPTIONS")
+    used = [processor_ns(web.pid)]
+    page.begin("/", Accept=accept)
+    while page.is_quiet():
+        assert other.request("/", "OPTIONS").status == 204
+        used.append(processor_ns(web.pid))
+    assert page.response().rest().count(b"a-name-of") >= 60_000
+    longest = max(b - a for a, b in zip(used, used[1:]))
+    assert longest < (used[-1] - used[0]) / 6, (longest, used[-1] - used[0])
