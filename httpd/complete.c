@@ -28,11 +28,12 @@ enum condition_result request_conditions(
 		&c, v, !strcmp(rq->method, MHD_HTTP_METHOD_GET) || request_is_head(rq), rq->when);
 }
 
+/* RFC 9110 section 14.2 defines Range for GET alone. */
 bool request_range(const struct request *rq, struct range_set *ret)
 {
 	autofree char *value = request_header(rq, MHD_HTTP_HEADER_RANGE);
 
-	return value && range_parse(value, ret);
+	return value && !request_is_head(rq) && range_parse(value, ret);
 }
 
 const char *request_type(const struct request *rq)
@@ -93,7 +94,6 @@ static struct MHD_Response *parts_response(
 	return r;
 }
 
-/* RFC 9110 section 14.2 defines Range for GET alone. */
 enum MHD_Result complete_answer(struct request *rq, bool *ret_again)
 {
 	uint64_t size = (uint64_t)rq->resource.st.st_size;
@@ -115,7 +115,7 @@ enum MHD_Result complete_answer(struct request *rq, bool *ret_again)
 	case CONDITION_PROCEED:
 		break;
 	}
-	if (range && !request_is_head(rq) && request_range(rq, &set))
+	if (range && request_range(rq, &set))
 		answer = range_of_complete(&set, size, &parts);
 	if (answer == RANGE_UNSATISFIABLE)
 		return reply_unsatisfiable(rq, size);
