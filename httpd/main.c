@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "httpd/clock.h"
@@ -12,25 +16,50 @@
 #include "httpd/privilege.h"
 #include "httpd/server.h"
 
-#define REAP_MS 500
+#define REAP_MS        500
+#define LAST_RESORT_MS 5000
+#define STOP           SIGUSR2 /* to main, from the stopper */
 
+/*
+ * The thread that is told to stop. It never touches a file, so it can end this program when others
+ * hang, main among them, in a mount whose daemon does not answer: there a thread heeds no signal
+ * but SIGKILL, and so cannot be joined.
+ */
 struct stopper {
-	pthread_t thread;
-	sigset_t signals;
+	pthread_t thread, main;
+	uint64_t drain_ms;
 	atomic_bool hurry;
 };
 
-/* Before the first thread, so that all of them leave these signals to main. */
-static void block_signals(sigset_t *set)
+static sigset_t signals_to_stop(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	return set;
+}
+
+static sigset_t signals_of_main(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, STOP);
+	return set;
+}
+
+/* Before the first thread, so that all of them leave these signals to two. */
+static void block_signals(void)
 {
 	struct sigaction ignore = {.sa_handler = SIG_IGN};
+	sigset_t stop = signals_to_stop(), mine = signals_of_main();
 
-	sigemptyset(set);
-	sigaddset(set, SIGTERM);
-	sigaddset(set, SIGINT);
-	sigaddset(set, SIGHUP);
-	(void)pthread_sigmask(SIG_BLOCK, set, NULL); /* cannot fail with these arguments */
-	(void)sigaction(SIGPIPE, &ignore, NULL);     /* nor can this */
+	(void)pthread_sigmask(SIG_BLOCK, &stop, NULL); /* cannot fail with these arguments */
+	(void)pthread_sigmask(SIG_BLOCK, &mine, NULL);
+	(void)sigaction(SIGPIPE, &ignore, NULL); /* nor can this */
 }
 
 /* A connection is a descriptor, and its file may be another. */
@@ -46,12 +75,13 @@ static void raise_descriptor_limit(void)
 }
 
 /* Returns when told to stop. */
-static void serve(struct server *s, const sigset_t *signals)
+static void serve(struct server *s)
 {
+	sigset_t signals = signals_of_main();
 	const struct timespec turn = {REAP_MS / 1000, REAP_MS % 1000 * 1000000L};
 
 	for (;;) {
-		int signal = sigtimedwait(signals, NULL, &turn);
+		int signal = sigtimedwait(&signals, NULL, &turn);
 
 		if (signal == SIGHUP)
 			server_reload(s);
@@ -63,54 +93,73 @@ static void serve(struct server *s, const sigset_t *signals)
 }
 
 /* A second signal ends the patience of the first. */
-static void *wait_for_hurry(void *data)
+static void *stopper_run(void *data)
 {
-	struct stopper *stopper = data;
+	struct stopper *st = data;
+	sigset_t signals = signals_to_stop();
+	uint64_t now, until;
 	int signal;
 
-	if (!sigwait(&stopper->signals, &signal))
-		atomic_store(&stopper->hurry, true);
-	return NULL;
-}
+	(void)sigwait(&signals, &signal); /* cannot fail with this set */
+	(void)pthread_kill(st->main, STOP);
+	until = clock_ms() + st->drain_ms + LAST_RESORT_MS;
+	while ((now = clock_ms()) < until) {
+		struct timespec left = {
+			(time_t)((until - now) / 1000), (long)((until - now) % 1000 * 1000000)};
 
-static void stop(struct server *s, const sigset_t *signals)
-{
-	struct stopper stopper = {.signals = *signals};
-	bool threaded;
-
-	log_note("stopping");
-	sigdelset(&stopper.signals, SIGHUP);
-	threaded = !pthread_create(&stopper.thread, NULL, wait_for_hurry, &stopper);
-	server_stop(s, &stopper.hurry);
-	if (threaded) {
-		(void)pthread_cancel(stopper.thread); /* it may have ended already */
-		(void)pthread_join(stopper.thread, NULL);
+		if (sigtimedwait(&signals, NULL, &left) > 0 && !atomic_exchange(&st->hurry, true))
+			until = clock_ms() + LAST_RESORT_MS;
 	}
+	log_error("something that is served does not answer: ending without it");
+	_exit(EXIT_FAILURE);
 }
 
-static int run(const struct options *o, const sigset_t *signals)
+static int stopper_start(struct stopper *st, const struct options *o)
 {
+	int r;
+
+	*st = (struct stopper){.main = pthread_self(), .drain_ms = o->drain_timeout_ms};
+	r = -pthread_create(&st->thread, NULL, stopper_run, st);
+	if (r < 0)
+		log_error("cannot start the thread that waits for signals: %s", strerror(-r));
+	return r;
+}
+
+static void stopper_end(struct stopper *st)
+{
+	(void)pthread_cancel(st->thread); /* it runs: else all has ended */
+	(void)pthread_join(st->thread, NULL);
+}
+
+static int run(const struct options *o)
+{
+	struct stopper stopper;
 	struct server s;
 	int r = server_open(&s, o);
 
 	if (!r)
 		r = privilege_drop(o->user, o->group);
-	if (!r) {
-		r = server_start(&s);
-		if (!r) {
-			notify("READY=1");
-			serve(&s, signals);
-		}
-		stop(&s, signals);
+	if (!r)
+		r = stopper_start(&stopper, o);
+	if (r < 0) {
+		server_close(&s);
+		return r;
 	}
+	r = server_start(&s);
+	if (!r) {
+		notify("READY=1");
+		serve(&s);
+	}
+	log_note("stopping");
+	server_stop(&s, &stopper.hurry);
 	server_close(&s);
+	stopper_end(&stopper);
 	return r;
 }
 
 int main(int argc, char **argv)
 {
 	struct options options;
-	sigset_t signals;
 
 	log_init("rww-httpd", LOG_NOTE);
 	switch (options_parse(argc, argv, &options)) {
@@ -125,6 +174,6 @@ int main(int argc, char **argv)
 	if (options.syslog)
 		log_to_syslog();
 	raise_descriptor_limit();
-	block_signals(&signals);
-	return run(&options, &signals) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	block_signals();
+	return run(&options) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -628,6 +628,48 @@ def test_what_the_mount_makes_up_is_no_file(serve, mount, method):
     assert web.get("/", Accept="application/json").count(b"name") == 0
 
 
+# -- a mount that does not answer
+
+@pytest.fixture
+def stuck(request, serve, mount):
+    """stuck(drain): a server that asks a mount which does not answer, its main thread as well."""
+    def make(drain):
+        mount.write_file("big.bin", pattern(8 << 20))
+        web = serve(mount.mnt, f"--drain-timeout={drain}", identity=mount.identity())
+        web.allow_log("does not answer")
+        mount.writer("f.txt").write(b"hello")
+        assert web.request("/f.txt").exactly(5) == b"hello"
+        web.request("/big.bin")  # and takes no more of it
+        procs.kill(mount.pid, signal.SIGSTOP)
+        request.addfinalizer(lambda: procs.kill(mount.pid, signal.SIGCONT))
+        procs.wait_until(lambda: procs.blocked_in(web.pid, "fgetxattr"), "main to ask the mount")
+        return web
+    return make
+
+
+@pytest.mark.modes("on", "user")
+def test_a_mount_that_does_not_answer_holds_the_end_up_for_five_seconds(stuck):
+    web = stuck(1)
+    web.process.send_signal(signal.SIGTERM)
+    assert web.wait() == 1
+    assert "does not answer" in web.log()
+
+
+@pytest.mark.modes("on")
+def test_a_second_signal_does_not_wait_to_drain(stuck):
+    web = stuck(3600)
+    web.process.send_signal(signal.SIGTERM)
+    procs.wait_until(lambda: not is_pending(web.pid, signal.SIGTERM), "the signal to be taken")
+    web.process.send_signal(signal.SIGTERM)
+    assert web.wait() == 1
+
+
+def is_pending(pid, sig):
+    with open(f"/proc/{pid}/status") as f:
+        masks = [line.split()[1] for line in f if line.startswith("ShdPnd:")]
+    return bool(int(masks[0], 16) >> (sig - 1) & 1)
+
+
 # -- the whole, with real programs
 
 def test_curl_follows_a_writer_in_many_pieces(mount, web, tmp_path):
