@@ -82,12 +82,17 @@ static enum range_plan plan_of(
 	return range_of_growing(&set, &file, ret);
 }
 
-/* After PLAN_HOLD: true when there is an answer, in *ret_result. */
+/* After PLAN_HOLD: true when there is an answer, in *ret_result. Who resumes a download takes 416
+ * for the news that he has all of it (curl -C, wget -c): it is for those who know that they wait.
+ */
 static bool hold(struct request *rq, uint64_t offset, uint64_t edge, enum MHD_Result *ret_result)
 {
-	(void)await_limit(rq); /* here it does not matter who limits the wait */
+	bool asked = await_limit(rq);
+
 	if (await_is_over(rq)) {
-		*ret_result = reply_unsatisfiable(rq, edge);
+		*ret_result = asked ? reply_unsatisfiable(rq, edge)
+				    : reply_error(rq, MHD_HTTP_SERVICE_UNAVAILABLE,
+					      "This range is not there yet.");
 		return true;
 	}
 	switch (follow_hold(&rq->waiter, rq->live, offset, rq->wait_until_ms)) {

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from harness import mount as mounts
-from harness import procs, server
+from harness import procs, server, tools
 from harness.data import pattern
 
 pytestmark = [pytest.mark.sanitize]
@@ -216,7 +216,24 @@ def test_hold_timeout_limits_it_too(serve, mount):
     web = serve(mount.mnt, "--hold-timeout=0.2", identity=mount.identity())
     writer = mount.writer("f.txt")
     writer.write(pattern(100))
-    assert web.request("/f.txt", Range="bytes=100-").status == 416
+    assert web.request("/f.txt", Range="bytes=100-").status == 503
+    assert web.request("/f.txt", Range="bytes=100-", Prefer="wait=60").status == 416
+    writer.close()
+
+
+@pytest.mark.parametrize("argv, status", [(["curl", "-sS", "-C", "-", "-o"], 33), (["wget", "-qct1", "-O"], 8)],
+                         ids=["curl", "wget"])
+def test_who_resumes_does_not_take_a_growing_file_for_whole(serve, mount, tmp_path, argv, status):
+    """As they do on 416."""
+    tools.need(argv[0])
+    web = serve(mount.mnt, "--hold-timeout=0.2", identity=mount.identity())
+    writer = mount.writer("f.txt")
+    writer.write(pattern(100))
+    (tmp_path / "f.txt").write_bytes(pattern(100))
+    done = subprocess.run([*argv, tmp_path / "f.txt", web.url("/f.txt")], capture_output=True,
+                          stdin=subprocess.DEVNULL, timeout=procs.seconds(10))
+    assert done.returncode == status
+    assert (tmp_path / "f.txt").read_bytes() == pattern(100)
     writer.close()
 
 
