@@ -454,6 +454,7 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 		/* libmicrohttpd closes connections that are answered before the body; one that has
 		 * none is looked at when all has arrived. */
 		if (!has_body(rq)) {
+			request_is_whole(rq);
 			forget_expectation(rq);
 			return MHD_YES;
 		}
