@@ -14,6 +14,7 @@ RWW_TEST_DIR where stores and mount points are made (default: the system's tempo
 """
 import functools
 import os
+import pathlib
 import re
 import shlex
 import subprocess
@@ -156,6 +157,26 @@ def serve(request, make_mount):
     """serve(folder, options...) starts rww-httpd; it stops before the mounts do."""
     with server.factory(request) as make:
         yield make
+
+
+@pytest.fixture
+def site(base):
+    """A plain folder to serve."""
+    path = pathlib.Path(tempfile.mkdtemp(dir=base))
+    path.chmod(0o755)
+    (path / "a.txt").write_bytes(b"hello world\n")
+    (path / "big.bin").write_bytes(pattern(8 << 20))
+    return path
+
+
+@pytest.fixture
+def folder(base):
+    return pathlib.Path(tempfile.mkdtemp(dir=base))
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory):
+    return server.certificate(tmp_path_factory.mktemp("pem"))
 
 
 @pytest.fixture

@@ -364,6 +364,12 @@ class Server:
         subprocess.run(["rm", "-rf", self.run], check=True)
 
 
+def run(*arguments):
+    """The program, ended: (status, stdout, stderr)."""
+    done = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=30)
+    return done.returncode, done.stdout, done.stderr
+
+
 def certificate(folder):
     """Options for TLS, with a certificate of 127.0.0.1 made in folder."""
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",

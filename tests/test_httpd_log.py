@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""What rww-httpd tells of itself: access log, metrics, health."""
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+from harness import procs, server
+
+pytestmark = [pytest.mark.sanitize]
+
+ROOT = os.geteuid() == 0
+
+
+def test_json_access_log(serve, site):
+    web = serve(site)
+    web.get("/a.txt?q=%22", Referer='http://x/"\\', User_Agent="tëst\x7f")
+    line = json.loads(procs.wait_until(web.access, "the log"))
+    assert line["target"] == "/a.txt?q=%22" and line["referer"] == 'http://x/"\\'
+    assert (line["status"], line["bytes"], line["method"], line["outcome"]) == (200, 12, "GET", "ok")
+    assert line["address"] == "127.0.0.1" and line["user"] is None
+
+
+def test_combined_access_log(serve, site):
+    web = serve(site, "--log-format=combined")
+    web.get("/a.txt", Referer='a"b', User_Agent="x\\y")
+    line = procs.wait_until(web.access, "the log")
+    assert re.fullmatch(r'127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] '
+                        r'"GET /a\.txt HTTP/1\.1" 200 12 "a\\x22b" "x\\x5Cy"\n', line)
+
+
+def test_malformed_requests_are_logged(serve, site):
+    web = serve(site)
+    web.connect().send(b"GET /a.txt HTTP/1.1\r\nno colon here\r\n\r\n").some()
+    web.connect().send(b"GET /\x01\x02 HTTP/1.1\r\n\r\n").some()
+    lines = procs.wait_until(lambda: len(web.access().splitlines()) == 2 and web.access(), "the log")
+    assert [json.loads(x)["status"] for x in lines.splitlines()] == [400, 400]
+
+
+def test_requests_that_end_before_they_begin_are_logged(serve, site):
+    """libmicrohttpd refuses the first three by itself; the last two get no answer."""
+    web = serve(site, "--header-timeout=1")
+    begin = b"GET /a.txt HTTP/1.1\r\nHost: x\r\n"
+    for head, status, outcome in [(b"X: " + b"x" * 30000 + b"\r\n\r\n", 431, "ok"),
+                                  (b"Content-Length: " + b"9" * 30 + b"\r\n\r\n", 413, "ok"),
+                                  (b"no colon here\r\n\r\n", 400, "ok"),
+                                  (b"X", 499, "client gone"), (b"X", 408, "timeout")]:
+        count = web.access().count("\n")
+        client = web.connect().send(begin + head)
+        if outcome == "ok":
+            assert b" %d " % status in client.some()
+        if outcome == "timeout":
+            assert client.is_closed()
+        client.close()
+        line = web.logged(count + 1)[count]
+        assert (line["status"], line["outcome"], line["target"]) == (status, outcome, "/a.txt")
+    assert web.metric("clients_gone_total") == 1
+
+
+@pytest.mark.parametrize("before", [0, 2])
+@pytest.mark.parametrize("raw, status, outcome", [
+    (b"GET\r\n\r\n", 400, "unread"), (b"GET /a b HTTP/1.1\r\n\r\n", 400, "unread"),
+    (b"GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505, "ok"), (b"GET /" + b"a" * 30000, 414, "ok"),
+    (b"GET", 400, "unread"), (b"GET", 408, "timeout"),
+], ids=["one-word", "four-words", "version", "long", "left", "late"])
+def test_what_becomes_no_request_is_logged(serve, site, raw, status, outcome, before):
+    """libmicrohttpd tells of none of these. The last but one is left by its client."""
+    web = serve(site, "--header-timeout=1", "--idle-timeout=1")
+    client = web.connect()
+    for _ in range(before):
+        assert client.request("/a.txt").rest() == b"hello world\n"
+    if before:
+        client.request("/a.txt", "POST").rest()
+        before += 1
+    client.send(raw)
+    if outcome == "ok":
+        assert b" %d " % status in client.some()
+    elif raw != b"GET" or outcome == "timeout":
+        assert client.is_closed()
+    client.close()
+    line = web.logged(before + 1)[before]
+    assert [line[x] for x in ("status", "outcome", "method", "target", "address")] == \
+        [status, outcome, None, None, "127.0.0.1"]
+    assert web.metric('responses_total{class="%dxx"}' % (status // 100)) == 1 + (before and status < 500)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_connections_that_end_in_order_leave_no_line(serve, site, pem, tls):
+    """A handshake is no request, nor is a goodbye."""
+    web = serve(site, "--idle-timeout=1", *(pem if tls else ()))
+    for count, ends in [(0, "goodbye"), (0, "timeout"), (1, "goodbye"), (1, "timeout")]:
+        client = web.connect()
+        for _ in range(count):
+            assert client.request("/a.txt").rest() == b"hello world\n"
+        if ends == "timeout":
+            assert client.is_closed()
+        elif tls:
+            client.socket.unwrap()
+        client.close()
+    web.wait_metric("connections", 0)
+    assert len(web.logged(2)) == 2
+
+
+def test_what_becomes_no_request_in_the_combined_format(serve, site):
+    web = serve(site, "--log-format=combined")
+    assert web.connect().send(b"\x16\x03\x01\r\n\r\n").is_closed()
+    assert procs.wait_until(web.access, "the log").endswith('] "-" 400 0 "-" "-"\n')
+
+
+def test_log_is_reopened_on_sighup(serve, site):
+    web = serve(site)
+    web.get("/a.txt")
+    procs.wait_until(web.access, "the log")
+    os.rename(web.access_path, web.access_path + ".1")
+    web.process.send_signal(signal.SIGHUP)
+    procs.wait_until(lambda: os.path.exists(web.access_path), "the new log")
+    web.get("/a.txt")
+    procs.wait_until(web.access, "a line in it")
+
+
+@pytest.mark.skipif(not ROOT, reason="root: mounts a small filesystem")
+def test_a_full_disk_breaks_one_line_of_the_log(serve, site, base):
+    folder = pathlib.Path(tempfile.mkdtemp(dir=base))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "none", folder], check=True)
+    try:
+        (folder / "other").write_bytes(bytes(4096))
+        web = serve(site, f"--access-log={folder}/access")
+        web.allow_log("cannot write to the access log: No space left on device, ignoring")
+        while "No space" not in web.log():
+            web.get("/a.txt")
+        (folder / "other").unlink()
+        before = len((folder / "access").read_bytes())
+        assert before == 4096
+        web.get("/a.txt")
+        procs.wait_until(lambda: (folder / "access").stat().st_size > before, "another line")
+        lines = (folder / "access").read_text().splitlines()
+        assert [line.endswith("}") for line in lines].count(False) == 1
+        assert all(line.count("status") <= 1 for line in lines)
+        web.stop()
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_metrics_and_health(serve, site):
+    web = serve(site)
+    web.get("/a.txt")
+    web.request("/nope").rest()
+    web.wait_metric('responses_total{class="2xx"}', 1)
+    assert web.metric('responses_total{class="4xx"}') == 1
+    assert web.metric("sent_bytes_total") == 12 + len("404 Not Found\n")
+    client = server.Client(web.metrics_port)
+    assert client.request("/healthz").rest() == b"ok\n"
+    assert client.request("/").rest() == b"404 Not Found\n"
+    response = client.request("/metrics", "POST")
+    assert (response.status, response.headers["allow"]) == (405, "GET, HEAD")
+    client.close()
+
+
+def test_the_monitor_is_not_held_by_clients_that_trickle(serve, site):
+    web = serve(site, "--header-timeout=1")
+    slow = [server.Client(web.metrics_port) for _ in range(64)]  # as many as it takes
+    for client, head in zip(slow, [b"GET /healthz HTTP/1.1\r\nX: ",
+                                   b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n"] * 32):
+        client.send(head)
+    other = server.Client(web.metrics_port).begin("/healthz")
+    other.socket.settimeout(0.05)
+    until = time.monotonic() + procs.seconds(10)
+    while not other.buffer:
+        assert time.monotonic() < until
+        with contextlib.suppress(TimeoutError):
+            other.more()
+        for client in slow:
+            with contextlib.suppress(ConnectionError):
+                client.send(b"y")
+    assert other.response().rest() == b"ok\n"
+    for client in [other, *slow]:
+        client.close()
