@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/log.h"
@@ -98,6 +99,19 @@ static void say_expected(const struct option_row *row, const char *value)
 	log_error("option %s=%s: expected one of %s", row->name, value, choices);
 }
 
+/* As seen from here: the daemon leaves the working directory. */
+static int set_path(const char *value, char **ret)
+{
+	autofree char *here = *value == '/' ? NULL : getcwd(NULL, 0);
+	char *path = NULL;
+
+	if (here ? asprintf(&path, "%s/%s", here, value) < 0 : !(path = strdup(value)))
+		return -ENOMEM;
+	free(*ret);
+	*ret = path;
+	return 0;
+}
+
 static int set_bytes(const char *value, uint64_t *ret)
 {
 	uint64_t n;
@@ -126,15 +140,10 @@ static int set_value(struct options *o, const struct option_row *row, const char
 		if (set_bytes(value, field_of(o, row)) == 0)
 			return 0;
 		break;
-	case PATH: {
-		char **path = field_of(o, row);
-
-		if (!*value)
-			break;
-		free(*path);
-		*path = strdup(value);
-		return *path ? 0 : -ENOMEM;
-	}
+	case PATH:
+		if (*value)
+			return set_path(value, field_of(o, row));
+		break;
 	}
 	say_expected(row, value);
 	return -EINVAL;

@@ -327,6 +327,18 @@ def test_relative_paths(base, make_mount):
     follows(mount)
 
 
+@pytest.mark.modes("off", "user")
+def test_a_relative_pidfile_is_seen_from_where_it_was_given(mode, make_mount):
+    """Not from /, where the daemon goes."""
+    mount = make_mount(mode, start=False, background=True)
+    argv = ["env", "-C", os.path.dirname(mount.pidfile), BINARY, "-o",
+            ",".join([*mount.options, f"pidfile={os.path.basename(mount.pidfile)}"]),
+            mount.store, mount.mnt]
+    mount.argv = lambda: argv
+    mount.start()
+    assert os.path.exists(mount.pidfile)
+
+
 # -- over itself
 
 
