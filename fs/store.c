@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -31,6 +33,18 @@ static int check_directory(const char *what, const char *path)
 	return -ENOTDIR;
 }
 
+/* It is written before the mount answers, so there it would wait for itself. */
+static int check_pidfile(const struct options *o)
+{
+	autofree char *copy = o->pidfile ? strdup(o->pidfile) : NULL, *folder = NULL;
+
+	folder = copy ? realpath(dirname(copy), NULL) : NULL;
+	if (!folder || (strcmp(folder, o->mountpoint) && !mounts_is_below(folder, o->mountpoint)))
+		return 0; /* what else is wrong with it is found when it is written */
+	log_error("pidfile %s: inside the mountpoint %s", o->pidfile, o->mountpoint);
+	return -EINVAL;
+}
+
 static int check_places(const struct options *o)
 {
 	int r = check_directory("store", o->store);
@@ -56,7 +70,7 @@ static int check_places(const struct options *o)
 			o->mountpoint);
 		return -EACCES;
 	}
-	return 0;
+	return check_pidfile(o);
 }
 
 /* What libfuse needs, found out beforehand for the sake of one clear message. */

@@ -133,6 +133,15 @@ def test_pidfile_that_cannot_be_written(place):
 
 @needs_root
 @both
+def test_pidfile_inside_the_mountpoint(place, foreground):
+    """It would wait for the mount, which waits for it."""
+    path = os.path.join(place.mnt, "pid")
+    place.refuse([BINARY, "-f", "-o", f"pidfile={path}", place.store, place.mnt],
+                 f"pidfile {path}: inside the mountpoint {place.mnt}", foreground=foreground)
+
+
+@needs_root
+@both
 def test_mount_point_in_use(place, make_mount, foreground):
     other = make_mount("off")
     line = place.refuse([BINARY, "-f", place.store, other.mnt], other.mnt, foreground=foreground)
