@@ -58,13 +58,14 @@ static const struct option_row rows[] = {
 
 /* Options of mount(8) that mean nothing to a mounted filesystem. */
 static const char *const ignored[] = {"defaults", "auto", "noauto", "user", "nouser", "users",
-	"nousers", "owner", "group", "_netdev", "nofail", "relatime", "diratime", "lazytime",
-	"default_permissions", "rw", NULL};
+	"nousers", "owner", "group", "_netdev", "nofail", "atime", "relatime", "norelatime",
+	"strictatime", "diratime", "lazytime", "nolazytime", "silent", "loud", "iversion",
+	"noiversion", "mand", "nomand", "default_permissions", NULL};
 
 /* What libfuse and the kernel take; a name ending in '=' has a value. */
-static const char *const passed[] = {"allow_other", "allow_root", "ro", "suid", "nosuid", "dev",
-	"nodev", "exec", "noexec", "atime", "noatime", "nodiratime", "norelatime", "strictatime",
-	"nostrictatime", "sync", "async", "dirsync",
+static const char *const passed[] = {"allow_other", "allow_root", "ro", "rw", "suid", "nosuid",
+	"dev", "nodev", "exec", "noexec", "noatime", "nodiratime", "nostrictatime", "sync", "async",
+	"dirsync",
 	"fsname=", "subtype=", "context=", "fscontext=", "defcontext=", "rootcontext=", NULL};
 
 static void *field_of(struct options *o, const struct option_row *row)
@@ -159,10 +160,14 @@ static bool is_listed(const char *const *list, const char *word)
 	return false;
 }
 
+/* "fsname", or "fsname=" */
 static bool lacks_value(const char *word)
 {
 	autofree char *with = NULL;
+	const char *value = strchr(word, '=');
 
+	if (value)
+		return !value[1] && is_listed(passed, word);
 	return asprintf(&with, "%s=", word) >= 0 && is_listed(passed, with);
 }
 
@@ -190,6 +195,7 @@ static int check_subtype(const char *value)
 static int one_option(struct options *o, const char *word)
 {
 	size_t len = strcspn(word, "=");
+	autofree char *name = NULL;
 
 	for (size_t i = 0; i < N_ROWS; i++) {
 		if (strlen(rows[i].name) != len || strncmp(rows[i].name, word, len))
@@ -213,12 +219,12 @@ static int one_option(struct options *o, const char *word)
 		return 0;
 	if (!strncmp(word, "subtype=", 8))
 		return check_subtype(word + 8);
-	if (is_listed(passed, word))
+	if (is_listed(passed, word) && !lacks_value(word))
 		return pass_on(o, word);
 	if (o->sloppy)
 		return 0;
-	if (lacks_value(word))
-		log_error("option %s=: expected a value", word);
+	if (lacks_value(word) && (name = strndup(word, len)))
+		log_error("option %s=: expected a value", name);
 	else
 		log_error("unknown option \"%s\": see rwwfs --help", word);
 	return -EINVAL;
@@ -317,9 +323,11 @@ int options_parse(struct options *o, int argc, char **argv)
 		case 'r':
 			r = pass_on(o, "ro");
 			break;
+		case 'w':
+			r = pass_on(o, "rw");
+			break;
 		case 'n':
 		case 'v':
-		case 'w':
 		case 't':
 		case 'N':
 			break;

@@ -204,6 +204,18 @@ def test_usual_mount_options_are_passed_on(mount):
     assert "noexec" in options and "noatime" in options
 
 
+@needs_root
+@pytest.mark.parametrize("option", ["atime", "strictatime", "norelatime", "nolazytime", "silent", "mand"])
+def test_mount_options_that_mean_nothing_here_are_understood(make_mount, option):
+    follows(make_mount("off", option))
+
+
+@needs_root
+@pytest.mark.parametrize("options, shown", [("ro,rw", "rw"), ("rw,ro", "ro")])
+def test_the_last_of_ro_and_rw_counts(make_mount, options, shown):
+    assert shown in mount_entry(make_mount("off", options).mnt)[3].split(",")
+
+
 @pytest.mark.sanitize
 @pytest.mark.parametrize("size", [8192, 10_000, 131_072, 1_048_576])
 def test_max_read(mode, make_mount, size):
@@ -253,6 +265,7 @@ def test_a_message_is_written_at_once():
 
 @pytest.mark.parametrize("option, message", [
     ("fsname", "option fsname=: expected a value"),
+    ("fsname=", "option fsname=: expected a value"),
     ("subtype", "option subtype=: expected a value"),
     ("subtype=other", "option subtype=other: expected rwwfs, by which a mount is known"),
     ("subtype=rwwfs.", "option subtype=rwwfs.: expected rwwfs, by which a mount is known"),
