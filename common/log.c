@@ -36,6 +36,24 @@ static void write_line(const char *line, size_t len)
 		;
 }
 
+/*
+ * Control characters, of a name, say, would act on the terminal; those from U+0080 to U+009F are
+ * C2 80 to C2 9F. Returns the end.
+ */
+static char *mask(char *text)
+{
+	char *to = text;
+
+	for (const char *c = text; *c; c++) {
+		bool two = (unsigned char)c[0] == 0xc2 && ((unsigned char)c[1] & 0xe0) == 0x80;
+
+		*to++ = two || (unsigned char)*c < 0x20 || *c == 0x7f ? '?' : *c;
+		c += two;
+	}
+	*to = '\0';
+	return to;
+}
+
 void log_at(enum log_level level, const char *fmt, ...)
 {
 	static const int priority[] = {LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_DEBUG};
@@ -49,9 +67,7 @@ void log_at(enum log_level level, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(message, (size_t)(line + sizeof(line) - 1 - message), fmt, ap);
 	va_end(ap);
-	for (end = message; *end; end++) /* of a name, say: it would act on the terminal */
-		if ((unsigned char)*end < 0x20 || *end == 0x7f)
-			*end = '?';
+	end = mask(message);
 	if (use_syslog) {
 		syslog(priority[level], "%s", message);
 	} else {

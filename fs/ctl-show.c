@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -44,11 +45,16 @@ static const char *age(json_t *value, char buf[24])
 	return buf;
 }
 
-/* Control characters would act on the terminal. */
+/* Control characters would act on the terminal; those from U+0080 to U+009F are C2 80 to C2 9F. */
 static void put_name(const char *name, FILE *out)
 {
-	for (; *name; name++)
-		fputc((unsigned char)*name < 0x20 || *name == 0x7f ? '?' : *name, out);
+	for (; *name; name++) {
+		bool two =
+			(unsigned char)name[0] == 0xc2 && ((unsigned char)name[1] & 0xe0) == 0x80;
+
+		fputc(two || (unsigned char)*name < 0x20 || *name == 0x7f ? '?' : *name, out);
+		name += two;
+	}
 }
 
 static void put_progress(json_t *file, FILE *out, bool bars)
@@ -111,8 +117,10 @@ void ctl_show(json_t *status, FILE *out, bool bars, int columns)
 	size_t i;
 
 	bars = bars && columns >= 100;
-	fprintf(out, "%s on %s: passthrough %s, hold=%s, pid %" JSON_INTEGER_FORMAT "\n",
-		text_of(status, "store"), text_of(status, "mountpoint"),
+	put_name(text_of(status, "store"), out);
+	fputs(" on ", out);
+	put_name(text_of(status, "mountpoint"), out);
+	fprintf(out, ": passthrough %s, hold=%s, pid %" JSON_INTEGER_FORMAT "\n",
 		json_is_true(json_object_get(mode, "passthrough")) ? "on" : "off",
 		text_of(json_object_get(status, "options"), "hold"),
 		json_integer_value(json_object_get(status, "pid")));

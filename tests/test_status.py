@@ -154,6 +154,22 @@ def test_what_a_writer_calls_itself_does_not_act_on_the_terminal(mount):
     assert "aborted" in err and "\x1b" not in err and "\x07" not in err
 
 
+@pytest.mark.modes("off")
+def test_names_do_not_act_on_the_terminal(mode, make_mount):
+    """Nor those of the directories, nor the control characters from U+0080 on."""
+    mount = make_mount(mode, start=False)
+    store = os.path.join(mount.base, "st\x1b[31more\nx")
+    os.rename(mount.store, store)
+    mount.store = store
+    mount.start()
+    mount.writer("a\u009b31mä\u00a0").write(b"x")
+    out, _ = rwwctl(mount, "status", mount.mnt)
+    assert f"{mount.base}/st?[31more?x on " in out and "a?31mä\u00a0\n" in out
+    assert "\x1b" not in out and "\u009b" not in out
+    _, err = rwwctl(mount, "wait", "--timeout=0", mount.path("a\u009b31mä\u00a0"), code=124)
+    assert "a?31mä\u00a0: still" in err
+
+
 def test_rwwctl_watch_into_a_pipe(growing):
     mount, _ = growing
     out, _ = rwwctl(mount, "watch", "--interval", "0.1", "--count", "3", mount.mnt)
