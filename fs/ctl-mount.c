@@ -77,7 +77,7 @@ int ctl_copy_status(const char *mountpoint, FILE *out)
 	if (!f)
 		return -EIO;
 	while ((n = fread(buf, 1, sizeof(buf), f)) > 0)
-		fwrite(buf, 1, n, out);
+		(void)fwrite(buf, 1, n, out); /* the caller asks ferror() */
 	r = ferror(f) ? complain(mountpoint, EIO) : 0;
 	fclose(f);
 	return r;

@@ -111,6 +111,17 @@ static int find_mount(const struct arguments *a, char **ret)
 	return ctl_mount_of(a->n ? a->rest[0] : ".", ret) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* What was printed has arrived; a pipe that nobody reads ends the program before that. */
+static int check_output(void)
+{
+	int r = fflush(stdout);
+
+	if (r == 0 && !ferror(stdout))
+		return EXIT_SUCCESS;
+	log_error("cannot write: %s", strerror(r < 0 ? errno : EIO));
+	return EXIT_FAILURE;
+}
+
 static int show_once(const char *mountpoint, bool clear)
 {
 	bool terminal = isatty(STDOUT_FILENO);
@@ -122,7 +133,7 @@ static int show_once(const char *mountpoint, bool clear)
 		fputs("\033[H\033[J", stdout);
 	ctl_show(status, stdout, terminal, terminal_columns());
 	json_decref(status);
-	return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return check_output();
 }
 
 static int do_status(const struct arguments *a)
@@ -134,7 +145,7 @@ static int do_status(const struct arguments *a)
 		return r;
 	if (!a->json)
 		return show_once(mountpoint, false);
-	return ctl_copy_status(mountpoint, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	return ctl_copy_status(mountpoint, stdout) < 0 ? EXIT_FAILURE : check_output();
 }
 
 /* Until interrupted, until nobody reads, or the given number of times. */

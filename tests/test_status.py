@@ -170,6 +170,17 @@ def test_names_do_not_act_on_the_terminal(mode, make_mount):
     assert "a?31mä\u00a0: still" in err
 
 
+@pytest.mark.modes("off")
+@pytest.mark.parametrize("args", [("status",), ("status", "--json"), ("watch", "--count=1")])
+def test_rwwctl_says_when_its_output_is_lost(growing, args):
+    mount, _ = growing
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([RWWCTL, *args, mount.mnt], stdout=full, stderr=subprocess.PIPE,
+                              text=True, timeout=procs.seconds(10))
+    assert done.returncode == 1
+    assert done.stderr == "rwwctl: cannot write: No space left on device\n"
+
+
 def test_rwwctl_watch_into_a_pipe(growing):
     mount, _ = growing
     out, _ = rwwctl(mount, "watch", "--interval", "0.1", "--count", "3", mount.mnt)
