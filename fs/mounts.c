@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/mounts.h"
 
+#include <limits.h>
 #include <mntent.h>
 #include <stdio.h>
 #include <string.h>
+
+/* getmntent(3) takes 4096 bytes of a line: here two names, of up to four bytes for each, and
+ * options. */
+#define LINE_MOST (2 * 4 * PATH_MAX + 4096)
 
 bool mounts_is_below(const char *path, const char *dir)
 {
@@ -16,13 +21,14 @@ bool mounts_is_below(const char *path, const char *dir)
 static bool covered_by_rwwfs(const char *path, bool exactly)
 {
 	FILE *mounts = setmntent("/proc/self/mounts", "re");
+	char line[LINE_MOST];
 	size_t longest = 0;
 	bool found = false;
-	struct mntent *m;
+	struct mntent entry, *m;
 
 	if (!mounts)
 		return false;
-	while ((m = getmntent(mounts))) {
+	while ((m = getmntent_r(mounts, &entry, line, sizeof(line)))) {
 		size_t len = strlen(m->mnt_dir);
 		bool here = !strcmp(path, m->mnt_dir);
 

@@ -17,7 +17,7 @@ import pytest
 
 from harness import procs
 from harness.agent import write_file
-from harness.mount import BUILD
+from harness.mount import BINARY, BUILD
 from harness.tools import need
 
 pytestmark = [pytest.mark.sysfuse]
@@ -179,6 +179,21 @@ def test_rwwctl_says_when_its_output_is_lost(growing, args):
                               text=True, timeout=procs.seconds(10))
     assert done.returncode == 1
     assert done.stderr == "rwwctl: cannot write: No space left on device\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root: not running as root")
+def test_a_mount_of_long_names_is_known(tmp_path):
+    """Its line in /proc/mounts has more than the 4096 bytes that getmntent(3) reads."""
+    store, mnt = (str(tmp_path.joinpath(*[name * 250] * 9)) for name in "sm")
+    os.makedirs(store)
+    os.makedirs(mnt)
+    subprocess.run([BINARY, store, mnt], check=True, capture_output=True, timeout=procs.seconds(10))
+    try:
+        done = subprocess.run([RWWCTL, "status", mnt], capture_output=True, text=True,
+                              timeout=procs.seconds(10))
+    finally:
+        subprocess.run(["umount", mnt], check=True, timeout=procs.seconds(10))
+    assert done.stdout.startswith(f"{store} on {mnt}: "), done.stderr
 
 
 def test_rwwctl_watch_into_a_pipe(growing):
