@@ -211,7 +211,7 @@ static bool check(const struct options *o)
 			o->realm);
 	else if (strlen(o->realm) > REALM_MAX)
 		log_error("option '--realm=%s': expected at most %d bytes", o->realm, REALM_MAX);
-	else if (o->cors && has_control(o->cors))
+	else if (o->cors && (!*o->cors || has_control(o->cors)))
 		log_error("option '--cors=%s': expected an origin, as in https://example.org, or *",
 			o->cors);
 	else if (strchr(o->index, '/'))

@@ -237,7 +237,7 @@ def test_a_sandbox_without_openat2_is_refused(site):
 
 
 def test_usage_errors():
-    for arguments in ([], ["--nonsense", "/"], ["a", "b"], ["--threads=x", "/"]):
+    for arguments in ([], ["--nonsense", "/"], ["a", "b"], ["--threads=x", "/"], ["--cors=", "/"]):
         status, out, error = server.run(*arguments)
         assert status == 2 and out == "" and len(error.splitlines()) == 1
 
