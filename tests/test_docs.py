@@ -174,6 +174,21 @@ def test_rwwctl_commands_are_those_of_the_man_page():
         assert set(re.findall(r"--(\w+)", rest)) == set(re.findall(r"Fl -(\w+)", item)), name
 
 
+@pytest.mark.parametrize("page, argv", [
+    ("rwwfs.1", (mounts.BINARY, "-o", "linger=x", "/", "/")),
+    ("rwwfs.1", (mounts.BINARY, "-o", "max_read=x", "/", "/")),
+    ("rwwctl.1", (CTL, "watch", "--interval=0")),
+    ("rwwctl.1", (CTL, "watch", "--count=0")),
+    ("rwwctl.1", (CTL, "wait", "--timeout=x", "f")),
+    ("rww-httpd.8", (HTTPD, "--threads=0", "/")),
+    ("rww-httpd.8", (HTTPD, "--max-connections=0", "/")),
+], ids=lambda value: value if isinstance(value, str) else " ".join(value[1:]))
+def test_bounds_are_those_of_the_man_page(page, argv):
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    bounds = re.findall(r"[\d.]+", done.stderr.rpartition("expected")[2])
+    assert done.returncode and re.search(rf"\b{re.escape(bounds[-1])}\b", text_of("man", page))
+
+
 def source_of(*names):
     """C source with literals that go on in the next line made one."""
     return re.sub(r'"\s*\n\s*"', "", "".join(text_of("fs", name) for name in names))
