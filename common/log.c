@@ -7,6 +7,8 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "common/control.h"
+
 static const char *program = "rww";
 static enum log_level level_max = LOG_NOTE;
 static bool use_syslog;
@@ -36,19 +38,16 @@ static void write_line(const char *line, size_t len)
 		;
 }
 
-/*
- * Control characters, of a name, say, would act on the terminal; those from U+0080 to U+009F are
- * C2 80 to C2 9F. Returns the end.
- */
-static char *mask(char *text)
+/* Returns the end. */
+static char *mask_controls(char *text)
 {
 	char *to = text;
 
-	for (const char *c = text; *c; c++) {
-		bool two = (unsigned char)c[0] == 0xc2 && ((unsigned char)c[1] & 0xe0) == 0x80;
+	for (const char *c = text; *c;) {
+		size_t control = control_length(c);
 
-		*to++ = two || (unsigned char)*c < 0x20 || *c == 0x7f ? '?' : *c;
-		c += two;
+		*to++ = control ? '?' : *c;
+		c += control ? control : 1;
 	}
 	*to = '\0';
 	return to;
@@ -67,7 +66,7 @@ void log_at(enum log_level level, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(message, (size_t)(line + sizeof(line) - 1 - message), fmt, ap);
 	va_end(ap);
-	end = mask(message);
+	end = mask_controls(message);
 	if (use_syslog) {
 		syslog(priority[level], "%s", message);
 	} else {

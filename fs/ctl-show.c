@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "common/control.h"
 #include "fs/ctl.h"
 
 #define BAR 20
@@ -45,15 +45,13 @@ static const char *age(json_t *value, char buf[24])
 	return buf;
 }
 
-/* Control characters would act on the terminal; those from U+0080 to U+009F are C2 80 to C2 9F. */
 static void put_name(const char *name, FILE *out)
 {
-	for (; *name; name++) {
-		bool two =
-			(unsigned char)name[0] == 0xc2 && ((unsigned char)name[1] & 0xe0) == 0x80;
+	while (*name) {
+		size_t control = control_length(name);
 
-		fputc(two || (unsigned char)*name < 0x20 || *name == 0x7f ? '?' : *name, out);
-		name += two;
+		fputc(control ? '?' : *name, out);
+		name += control ? control : 1;
 	}
 }
 
