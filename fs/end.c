@@ -219,27 +219,15 @@ static void renew_attributes(struct fs *fs, struct file *f)
 
 /* --- writers come and go -------------------------------------------------------------------- */
 
-void end_writer_comes(struct fs *fs, struct file *f)
+/* f, which was complete or aborted, grows from now on. Setup lock held. */
+static void grow(struct fs *fs, struct file *f)
 {
-	bool lingers, begins, shows_more;
-	uint64_t declared;
+	bool shows_more; /* than an aborted file has */
 
-	pthread_mutex_lock(&fs->files_lock);
-	f->writers_come++;
-	begins = f->state != FILE_GROWING;
-	declared = begins ? RULE_NONE : f->declared;
-	shows_more = begins && f->declared != RULE_NONE; /* than an aborted file has */
-	lingers = list_is_linked(&f->lingering);
-	list_del(&f->lingering);
-	pthread_mutex_unlock(&fs->files_lock);
-	if (lingers)
-		file_put(fs, f);  /* the opener holds another reference */
-	if (begins || !f->marked) /* or it was about to be complete */
-		mark(fs, f, false, declared, "");
-	if (!begins)
-		return;
+	mark(fs, f, false, RULE_NONE, "");
 	f->lost = false;
 	pthread_mutex_lock(&fs->files_lock);
+	shows_more = f->declared != RULE_NONE;
 	f->state = FILE_GROWING;
 	f->since_ms = clock_ms();
 	f->declared = RULE_NONE;
@@ -247,7 +235,27 @@ void end_writer_comes(struct fs *fs, struct file *f)
 	forget_of_file_locked(fs, f);
 	pthread_mutex_unlock(&fs->files_lock);
 	if (shows_more)
-		renew_attributes(fs, f); /* or the writer would go on behind that size */
+		renew_attributes(fs, f); /* or a writer would go on behind that size */
+}
+
+void end_writer_comes(struct fs *fs, struct file *f)
+{
+	bool lingers, begins;
+	uint64_t declared;
+
+	pthread_mutex_lock(&fs->files_lock);
+	f->writers_come++;
+	begins = f->state != FILE_GROWING;
+	declared = f->declared;
+	lingers = list_is_linked(&f->lingering);
+	list_del(&f->lingering);
+	pthread_mutex_unlock(&fs->files_lock);
+	if (lingers)
+		file_put(fs, f); /* the opener holds another reference */
+	if (begins)
+		grow(fs, f);
+	else if (!f->marked) /* it was about to be complete */
+		mark(fs, f, false, declared, "");
 }
 
 /* Shells close a second descriptor of what they open, but before anything is declared. */
@@ -513,11 +521,29 @@ static bool is_written_by_others_locked(const struct file *f, const struct handl
 	return false;
 }
 
+/* f was aborted and has been emptied by one who cannot write it. Setup lock held. */
+static void begin_afresh(struct fs *fs, struct file *f)
+{
+	bool later = false, written;
+
+	grow(fs, f);
+	pthread_mutex_lock(&fs->files_lock);
+	written = f->writers;
+	if (!written && fs->opt.sync == SYNC_COMPLETE) {
+		later = true;
+		completer_add_locked(fs, f);
+	}
+	pthread_mutex_unlock(&fs->files_lock);
+	if (!written && !later)
+		finish(fs, f, NULL);
+}
+
 void end_begin_anew(struct fs *fs, struct file *f, const struct handle *h, bool had_bytes)
 {
-	bool was;
+	bool was, aborted;
 
 	pthread_mutex_lock(&fs->files_lock);
+	aborted = f->state == FILE_ABORTED;
 	was = f->state == FILE_GROWING && f->declared != RULE_NONE &&
 	      (had_bytes || !is_written_by_others_locked(f, h));
 	if (was)
@@ -525,6 +551,8 @@ void end_begin_anew(struct fs *fs, struct file *f, const struct handle *h, bool 
 	pthread_mutex_unlock(&fs->files_lock);
 	if (was)
 		mark(fs, f, false, RULE_NONE, "");
+	else if (aborted)
+		begin_afresh(fs, f);
 }
 
 /* The file of i, with a descriptor to write attributes with, its setup lock held. */

@@ -87,7 +87,8 @@ int end_declare(struct fs *fs, struct inode *i, uint64_t size);
 /*
  * h, a handle of f, has emptied it to begin anew; had_bytes: there was something. A size that was
  * declared is that of bytes that are gone; of an empty file it is that of bytes to come, as in
- * "(rwwctl declare f 100; cmd >f) 3>f", as long as somebody else has it open. Setup lock held.
+ * "(rwwctl declare f 100; cmd >f) 3>f", as long as somebody else has it open. An aborted one, which
+ * h cannot write, is complete then, or grows if somebody else can. Setup lock held.
  */
 void end_begin_anew(struct fs *fs, struct file *f, const struct handle *h, bool had_bytes);
 /* f has this size: more than was declared ends the declaration. Files lock held. */

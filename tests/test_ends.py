@@ -245,6 +245,44 @@ def test_starting_over_forgets_an_abort(growing):
     check_complete(mount, data=b"afresh")
 
 
+def empty(path):
+    """By one who cannot write it then."""
+    os.close(os.open(path, os.O_RDONLY | os.O_TRUNC))
+
+
+@pytest.mark.parametrize("options", ["", "sync=complete"])
+@pytest.mark.parametrize("declared", [False, True], ids=["", "declared"])
+def test_emptied_by_a_reader_it_is_complete(mode, make_mount, options, declared):
+    mount = make_mount(mode, options)
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    if declared:
+        mount.declare("f", 100)
+    follower = mount.reader("f")
+    assert follower.read(5) == b"hello"
+    writer.agent.kill()
+    mount.wait_state("f", "aborted")
+    mount.agent().call(empty, mount.path("f"))
+    check_complete(mount, data=b"")
+    assert end_of(mount) == [b"complete", None, None, b"0", 0]
+    assert follower.errno(os.read, 1) == errno.EIO, "it was cut"
+
+
+def test_emptied_by_a_reader_it_grows_afresh(growing):
+    """If somebody can still write it, who had no part in its end."""
+    mount, writer = growing
+    assert set_state(mount, b"aborted") == 0
+    mount.agent().call(empty, mount.path("f"))
+    assert end_of(mount) == [b"growing", None, None, b"1", 0]
+    writer.pwrite(b"again", 0)
+    reader = mount.reader("f")
+    assert reader.read() == b"again"
+    held = reader.begin_read().wait_held()
+    writer.close()
+    assert held.result() == b""
+    check_complete(mount, data=b"again")
+
+
 @pytest.fixture
 def no_truncation(mode, make_mount):
     """A mount whose daemon gets EIO for ftruncate(2): opens with O_TRUNC fail when all else is done."""
