@@ -326,7 +326,7 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 	const char *missing = what_is_missing(fs, f, text);
 	struct stat st;
 	uint64_t declared;
-	bool keep;
+	bool keep, lingers;
 
 	if (!reason)
 		reason = missing;
@@ -341,6 +341,8 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 	keep = reason && !f->marked && fstat(file_fd(f), &st) == 0 && st.st_nlink;
 
 	pthread_mutex_lock(&fs->files_lock);
+	lingers = list_is_linked(&f->lingering); /* and is ended by hand */
+	list_del(&f->lingering);
 	f->state = reason ? FILE_ABORTED : FILE_COMPLETE;
 	f->preallocated = false;
 	ranges_done(&f->unwritten);
@@ -351,6 +353,8 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 		forget_of_file_locked(fs, f);
 	}
 	pthread_mutex_unlock(&fs->files_lock);
+	if (lingers)
+		file_put(fs, f); /* the caller has another reference */
 }
 
 /* Whether f is to be completed: writers is how many had come when the last one had gone. */

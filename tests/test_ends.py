@@ -429,6 +429,24 @@ def test_linger_ends(growing):
     assert 0.9 <= time.monotonic() - started < procs.seconds(3)
 
 
+def is_kept_open(mount, name):
+    return any(target.startswith(mount.stored(name))
+               for target in procs.descriptors(mount.pid).values())
+
+
+@pytest.mark.options("linger=1000")
+@pytest.mark.parametrize("state", [b"complete", b"aborted"])
+def test_a_file_that_lingers_and_is_ended_by_hand_is_let_go(growing, state):
+    """With its descriptor."""
+    mount, writer = growing
+    writer.close()
+    procs.wait_until(lambda: mount.xattr("f", "writers") == "0", "the close to be handled")
+    assert mount.xattr("f", "state") == "growing" and is_kept_open(mount, "f")
+    assert set_state(mount, state) == 0
+    assert mount.xattr("f", "state") == state.decode()
+    procs.wait_until(lambda: not is_kept_open(mount, "f"), "its descriptor to be closed")
+
+
 def test_opened_untouched_leaves_no_trace(mount):
     mount.write_file("f", b"hello")
     before = os.stat(mount.stored("f"))
