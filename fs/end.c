@@ -525,6 +525,16 @@ static bool is_written_by_others_locked(const struct file *f, const struct handl
 	return false;
 }
 
+/* Their bytes are gone: a size that is declared from now on is not for them. */
+static void let_others_go_locked(struct file *f, const struct handle *h)
+{
+	list_for_each (it, &f->handles) {
+		struct handle *other = list_entry(it, struct handle, on_file);
+
+		other->let_go |= other != h;
+	}
+}
+
 /* f was aborted and has been emptied by one who cannot write it. Setup lock held. */
 static void begin_afresh(struct fs *fs, struct file *f)
 {
@@ -552,6 +562,8 @@ void end_begin_anew(struct fs *fs, struct file *f, const struct handle *h, bool 
 	      (had_bytes || !is_written_by_others_locked(f, h));
 	if (was)
 		f->declared = RULE_NONE;
+	if (had_bytes)
+		let_others_go_locked(f, h);
 	pthread_mutex_unlock(&fs->files_lock);
 	if (was)
 		mark(fs, f, false, RULE_NONE, "");
@@ -621,6 +633,7 @@ int end_declare(struct fs *fs, struct inode *i, uint64_t size)
 {
 	struct stat st;
 	struct file *f;
+	bool first;
 	int r = take_file(fs, i, &f);
 
 	if (r < 0)
@@ -636,9 +649,10 @@ int end_declare(struct fs *fs, struct inode *i, uint64_t size)
 	if (r == 0) {
 		mark(fs, f, false, size, "");
 		pthread_mutex_lock(&fs->files_lock);
+		first = f->declared == RULE_NONE;
+		list_for_each (it, &f->handles) /* a better guess is for those of the first */
+			list_entry(it, struct handle, on_file)->let_go &= first;
 		f->declared = size;
-		list_for_each (it, &f->handles)
-			list_entry(it, struct handle, on_file)->let_go = false;
 		pthread_mutex_unlock(&fs->files_lock);
 	}
 	leave_file(fs, f);

@@ -95,7 +95,8 @@ struct handle {
 	uint64_t shown;     /* files lock; poll: the size in an answer that may not have arrived */
 	bool notified;      /* files lock; poll: somebody was woken, and asks for that reason */
 	bool judged;        /* files lock; a writer: one of its descriptors was closed */
-	bool let_go;        /* files lock; likewise, by its opener, after a size was declared */
+	bool let_go;        /* files lock; likewise, by its opener, after a size was declared; or
+			       what it wrote is gone */
 	char *failed; /* files lock; a writer: how its process failed, at the last close; owned */
 	struct fuse_pollhandle *ph; /* files lock; to be notified */
 	uint64_t poll_number;       /* files lock; which of the file's ph that is */

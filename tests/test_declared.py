@@ -392,6 +392,43 @@ def test_who_closed_without_a_byte_binds_nobody(mount):
     assert mount.reader("f").read() == b"hello"
 
 
+def test_a_writer_of_a_former_generation_binds_nobody(mount):
+    """Its close is not handled for as long as two others come and go: a child stands for that."""
+    first = mount.writer("f")
+    first.write(b"former")
+    pipe = first.call(fork_keeping)
+    first.close()
+    second = mount.writer("f", os.O_WRONLY | os.O_TRUNC)
+    assert declare(mount, SIZE) == 0
+    second.close()
+    third = mount.writer("f", os.O_WRONLY | os.O_TRUNC)
+    assert third.stat().st_size == 0
+    third.write(b"hello")
+    third.close()
+    first.agent.call(os.close, pipe)
+    mount.wait_state("f", "complete")
+    assert mount.reader("f").read() == b"hello"
+
+
+def test_a_writer_that_declared_in_vain_before_binds_nobody(mount):
+    """Two that failed at once, then one that did not, and no close is handled yet."""
+    pipes = []
+    for _ in range(2):
+        writer = mount.writer("f", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        assert writer.stat().st_size == 0
+        assert declare(mount, SIZE) == 0
+        pipes.append((writer, writer.call(fork_keeping)))
+        writer.close()
+    last = mount.writer("f", os.O_WRONLY | os.O_TRUNC)
+    assert last.stat().st_size == 0
+    last.write(b"hello")
+    last.close()
+    for writer, pipe in pipes:
+        writer.agent.call(os.close, pipe)
+    mount.wait_state("f", "complete")
+    assert mount.reader("f").read() == b"hello"
+
+
 @pytest.mark.parametrize("options", ["", "linger=0.1", "sync=complete"])
 def test_closed_without_a_byte(mode, make_mount, options):
     mount = make_mount(mode, options)
