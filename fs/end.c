@@ -66,8 +66,8 @@ void end_name_gone(struct fs *fs, struct inode *i)
  * Without memory for it the abort is known while the file is open, and by its marker. Without a
  * marker it is known as long as the inode, which therefore outlives the kernel's interest.
  */
-static void remember_locked(
-	struct fs *fs, struct inode *i, bool keep, uint64_t declared, const char *reason)
+static void remember_locked(struct fs *fs, struct inode *i, bool found, bool keep,
+	uint64_t declared, const char *reason)
 {
 	struct aborted *a = i->aborted ? i->aborted : calloc(1, sizeof(*a));
 
@@ -78,6 +78,7 @@ static void remember_locked(
 	i->aborted = a;
 	a->inode = i;
 	a->declared = declared;
+	a->found = found;
 	if (keep && !a->kept) {
 		a->kept = true;
 		inode_ref(&fs->inodes, i);
@@ -90,7 +91,7 @@ static void believe_locked(struct fs *fs, struct inode *i, const struct marker *
 {
 	const char *reason = "the daemon or the machine stopped while it was being written";
 
-	remember_locked(fs, i, false, m->declared, m->aborted ? m->reason : reason);
+	remember_locked(fs, i, true, false, m->declared, m->aborted ? m->reason : reason);
 }
 
 void end_recall(struct fs *fs, struct inode *i, int dir_fd, const char *name)
@@ -121,30 +122,73 @@ void end_is_new(struct fs *fs, struct inode *i)
 	i->end_known = true;
 }
 
+/* What the kernel caches of f's attributes is not true any more. With a negative offset this
+ * touches no page, so it waits for no reader. */
+static void renew_attributes(struct fs *fs, struct file *f)
+{
+	(void)fuse_lowlevel_notify_inval_inode(fs->session, fs_ino(fs, f->inode), -1, 0);
+}
+
+/* Whether the store is to be asked again: it was aborted, and nobody here has undone that. */
+static bool is_doubtful_locked(const struct inode *i)
+{
+	const struct file *f = i->file;
+
+	return i->aborted && i->aborted->found && !(f && f->writers);
+}
+
 void end_recall_open(struct fs *fs, struct file *f)
 {
 	struct inode *i = f->inode;
 	struct marker m;
 	int r = -ENODATA;
-	bool known;
+	bool known, doubtful, ended;
 
 	pthread_mutex_lock(&fs->files_lock);
 	known = i->end_known;
+	doubtful = is_doubtful_locked(i);
 	pthread_mutex_unlock(&fs->files_lock);
-	if (f->recalled || file_fd(f) < 0)
+	if ((f->recalled && !doubtful) || file_fd(f) < 0)
 		return;
-	if (!known)
+	if (!known || doubtful)
 		r = marker_read(file_fd(f), &m);
-	SCOPED_LOCK(&fs->files_lock);
+	ended = doubtful && r == -ENODATA;
+	pthread_mutex_lock(&fs->files_lock);
 	f->recalled = true;
 	if (r == 0 && !i->end_known)
 		believe_locked(fs, i, &m);
 	i->end_known = true;
-	if (!i->aborted || f->state != FILE_COMPLETE)
+	if (ended) {
+		f->marked = false;
+		f->state = FILE_COMPLETE;
+		f->declared = RULE_NONE;
+		forget_of_file_locked(fs, f);
+	} else if (i->aborted && f->state == FILE_COMPLETE) {
+		f->marked = true; /* or was never: then there is nothing to remove */
+		f->state = FILE_ABORTED;
+		f->declared = i->aborted->declared;
+	}
+	pthread_mutex_unlock(&fs->files_lock);
+	if (ended)
+		renew_attributes(fs, f);
+}
+
+void end_recall_again(struct fs *fs, struct inode *i)
+{
+	struct file *f;
+	bool doubtful;
+
+	pthread_mutex_lock(&fs->files_lock);
+	doubtful = is_doubtful_locked(i);
+	pthread_mutex_unlock(&fs->files_lock);
+	if (!doubtful || file_get(fs, i, &f) < 0)
 		return;
-	f->marked = true; /* or was never: then there is nothing to remove */
-	f->state = FILE_ABORTED;
-	f->declared = i->aborted->declared;
+	if (pthread_mutex_trylock(&f->setup) == 0) {
+		if (file_open_descriptors(fs, f, true, false, -1) == 0)
+			end_recall_open(fs, f);
+		pthread_mutex_unlock(&f->setup);
+	}
+	file_put(fs, f);
 }
 
 /* --- the marker ----------------------------------------------------------------------------- */
@@ -208,13 +252,6 @@ static int bring_to_disk(const struct fs *fs, struct file *f)
 	if (r < 0)
 		log_warn("fsync of a file that is complete: %s", strerror(-r));
 	return r;
-}
-
-/* What the kernel caches of f's attributes is not true any more. With a negative offset this
- * touches no page, so it waits for no reader. */
-static void renew_attributes(struct fs *fs, struct file *f)
-{
-	(void)fuse_lowlevel_notify_inval_inode(fs->session, fs_ino(fs, f->inode), -1, 0);
 }
 
 /* --- writers come and go -------------------------------------------------------------------- */
@@ -347,7 +384,7 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 	f->preallocated = false;
 	ranges_done(&f->unwritten);
 	if (reason) {
-		remember_locked(fs, f->inode, keep, declared, reason);
+		remember_locked(fs, f->inode, false, keep, declared, reason);
 	} else {
 		f->declared = RULE_NONE;
 		forget_of_file_locked(fs, f);

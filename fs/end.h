@@ -30,13 +30,19 @@ struct aborted {
 	struct inode *inode;
 	uint64_t declared; /* RULE_NONE if none */
 	bool kept;         /* by a reference to the inode: the store took no marker */
+	bool found;        /* by its marker; when that has gone, it is not aborted any more */
 	char reason[MARKER_REASON_MAX];
 };
 
 /* Learns from the store, once per inode, whether it was aborted. name in dir_fd is i. */
 void end_recall(struct fs *fs, struct inode *i, int dir_fd, const char *name);
-/* The same when it is opened, for the state of f. Setup lock held. */
+/*
+ * The same when it is opened, for the state of f. If it was aborted by what the store said, that is
+ * asked again: it may be growing through another mount, and complete by now. Setup lock held.
+ */
 void end_recall_open(struct fs *fs, struct file *f);
+/* Likewise, when i is not being opened. No lock held. */
+void end_recall_again(struct fs *fs, struct inode *i);
 /* i has just been made: there is nothing to learn. */
 void end_is_new(struct fs *fs, struct inode *i);
 /* i has no name any more, and need not be remembered. The caller has a reference to it. */

@@ -177,8 +177,10 @@ void state_get(fuse_req_t req, struct inode *i, const char *name, size_t size)
 	struct fs *fs = fs_of(req);
 	char text[MARKER_REASON_MAX + 1];
 	struct snapshot s;
-	int n = snapshot(fs, i, &s);
+	int n;
 
+	end_recall_again(fs, i);
+	n = snapshot(fs, i, &s);
 	if (n == 0)
 		n = text_of(fs, i, &s, name + strlen(PREFIX), text, sizeof(text));
 	if (s.file)

@@ -410,3 +410,55 @@ def test_no_scan_at_start_and_no_cost_per_write(mode, base, make_mount):
     with open(trace) as f:
         calls = [line.split()[1].split("(")[0] for line in f if mount.store in line]
     assert calls == ["fsetxattr", "fremovexattr"]
+
+
+def two_mounts(mode, make_mount, from_inside):
+    """A file that grows through one of two mounts whose stores overlap: its writer, that mount, the
+    other, and its name on each."""
+    outer = make_mount(mode)
+    outer.probe.call(os.mkdir, outer.path("d"))
+    inner = make_mount(mode, store=outer.stored("d"))
+    one, other = ((inner, "f"), (outer, "d/f"))[::1 if from_inside else -1]
+    writer = one[0].writer(one[1])
+    writer.write(b"hello")
+    return writer, *one, *other
+
+
+overlapping = pytest.mark.parametrize("from_inside", [True, False], ids=["inner", "outer"])
+
+
+@overlapping
+@pytest.mark.parametrize("asked", ["state", "open", "while open"])
+def test_what_another_mount_completes_is_complete(mode, make_mount, from_inside, asked):
+    """It was taken for aborted, for the marker that was found."""
+    writer, one, name, other, other_name = two_mounts(mode, make_mount, from_inside)
+    assert other.xattr(other_name, "state") == "aborted"
+    assert how_it_reads(other, other_name) == (b"hello", "EIO")
+    if asked == "while open":
+        reader = other.reader(other_name)
+        assert reader.read() == b"hello"
+        assert reader.errno(os.read, 1) == errno.EIO
+    writer.write(b", world")
+    writer.close()
+    one.wait_state(name, "complete")
+    if asked == "open":
+        assert other.reader(other_name).read_all() == b"hello, world"
+    assert other.xattr(other_name, "state") == "complete"
+    if asked == "while open":
+        assert reader.read() == b", world"
+        assert reader.read() == b""
+    assert other.reader(other_name).read_all() == b"hello, world"
+    assert other.stat(other_name).st_size == 12
+
+
+@overlapping
+def test_what_another_mount_aborts_stays_aborted(mode, make_mount, from_inside):
+    writer, one, name, other, other_name = two_mounts(mode, make_mount, from_inside)
+    assert other.xattr(other_name, "state") == "aborted"
+    writer.agent.kill()
+    one.wait_state(name, "aborted")
+    assert other.xattr(other_name, "state") == "aborted"
+    assert how_it_reads(other, other_name) == (b"hello", "EIO")
+    one.probe.call(os.setxattr, one.path(name), "user.rww.state", b"complete")
+    assert other.xattr(other_name, "state") == "complete"
+    assert how_it_reads(other, other_name) == (b"hello", "end")
