@@ -193,6 +193,8 @@ static enum decision decide_reader(fuse_req_t req, struct file *f, const struct 
 
 	if (fi->flags == O_RDONLY)
 		return decision == OPEN_WAIT && writes_itself(req, f) ? OPEN_NOW : decision;
+	if (fi->flags & O_TRUNC) /* it is to be empty, and the kernel knows */
+		return decision;
 	if (*ret == HANDLE_FOLLOWER && decision == OPEN_NOW && file_is_growing(fs, f))
 		return decide_follower(req, f, fi, sent_back);
 	return decision;

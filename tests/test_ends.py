@@ -283,6 +283,17 @@ def test_emptied_by_a_reader_it_grows_afresh(growing):
     check_complete(mount, data=b"again")
 
 
+def test_who_empties_a_file_does_not_wait_for_its_first_byte(mount):
+    """And then take that away."""
+    writer = mount.writer("f")
+    reader = mount.reader("f", os.O_TRUNC)
+    held = reader.begin_read().wait_held()
+    writer.write(b"hello")
+    assert held.result() == b"hello"
+    writer.close()
+    check_complete(mount)
+
+
 @pytest.fixture
 def no_truncation(mode, make_mount):
     """A mount whose daemon gets EIO for ftruncate(2): opens with O_TRUNC fail when all else is done."""
