@@ -48,6 +48,14 @@ static void forget_of_file_locked(struct fs *fs, struct file *f)
 		inode_unref(&fs->inodes, f->inode); /* f has another */
 }
 
+/* f has lingered long enough. */
+static void end_lingering_locked(struct fs *fs, struct file *f)
+{
+	list_del(&f->lingering);
+	completer_add_locked(fs, f);
+	f->refs--; /* the queue has one */
+}
+
 void end_name_gone(struct fs *fs, struct inode *i)
 {
 	bool kept = false;
@@ -57,6 +65,8 @@ void end_name_gone(struct fs *fs, struct inode *i)
 		kept = i->aborted->kept;
 		i->aborted->kept = false;
 	}
+	if (i->file && list_is_linked(&i->file->lingering))
+		end_lingering_locked(fs, i->file); /* for nobody, who could open it by name */
 	pthread_mutex_unlock(&fs->files_lock);
 	if (kept)
 		inode_unref(&fs->inodes, i);
@@ -427,6 +437,7 @@ bool end_writer_goes(struct fs *fs, struct handle *h)
 {
 	struct file *f = h->file;
 	autofree char *reason = NULL;
+	struct stat st;
 	bool last, lingers = false, later = false;
 
 	pthread_mutex_lock(&fs->files_lock);
@@ -444,7 +455,9 @@ bool end_writer_goes(struct fs *fs, struct handle *h)
 		completer_add_locked(fs, f);
 	}
 	pthread_mutex_unlock(&fs->files_lock);
-	if (lingers)
+	if (lingers && fstat(file_fd(f), &st) == 0 && !st.st_nlink)
+		end_name_gone(fs, f->inode); /* before it was on the list */
+	else if (lingers)
 		watch_ring(&fs->watch);
 	else if (last && !later)
 		finish(fs, f, reason);
@@ -532,9 +545,7 @@ int end_linger(struct fs *fs, bool everything)
 		if (f->linger_until_ms > now && !everything)
 			return (int)(f->linger_until_ms - now < 60000 ? f->linger_until_ms - now
 								      : 60000);
-		list_del(&f->lingering);
-		completer_add_locked(fs, f);
-		f->refs--; /* the queue has one */
+		end_lingering_locked(fs, f);
 	}
 	return -1;
 }

@@ -45,7 +45,8 @@ void end_recall_open(struct fs *fs, struct file *f);
 void end_recall_again(struct fs *fs, struct inode *i);
 /* i has just been made: there is nothing to learn. */
 void end_is_new(struct fs *fs, struct inode *i);
-/* i has no name any more, and need not be remembered. The caller has a reference to it. */
+/* i has no name any more, and need not be remembered, nor linger. The caller has a reference to it.
+ */
 void end_name_gone(struct fs *fs, struct inode *i);
 /* Called when the inode is freed. */
 void end_forget(void *fs, struct inode *i);

@@ -458,6 +458,46 @@ def test_a_file_that_lingers_and_is_ended_by_hand_is_let_go(growing, state):
     procs.wait_until(lambda: not is_kept_open(mount, "f"), "its descriptor to be closed")
 
 
+def move_another_over(path):
+    with open(path + "2", "wb"):
+        os.rename(path + "2", path)
+        os.kill(os.getpid(), signal.SIGKILL)  # so that it does not linger
+
+
+@pytest.mark.options("linger=1000")
+@pytest.mark.parametrize("when", ["before the close", "after it"])
+@pytest.mark.parametrize("remove", [os.unlink, move_another_over])
+def test_a_deleted_file_does_not_linger(growing, remove, when):
+    """Nobody can open it again, and its room is to be free."""
+    mount, writer = growing
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    held = reader.begin_read().wait_held()
+    if when == "after it":
+        writer.close()
+        procs.wait_until(lambda: mount.xattr("f", "writers") == "0", "the close to be handled")
+        assert mount.xattr("f", "state") == "growing"
+    mount.agent().begin(remove, mount.path("f"))
+    if when == "before the close":
+        procs.wait_until(lambda: writer.stat().st_nlink == 0, "it to be deleted")
+        held.stays_held()
+        writer.close()
+    assert held.result() == b""
+    reader.close()
+    procs.wait_until(lambda: not is_kept_open(mount, "f"), "its descriptor to be closed")
+
+
+@pytest.mark.options("linger=1000")
+def test_a_file_that_has_another_name_lingers(growing):
+    mount, writer = growing
+    mount.probe.call(os.link, mount.path("f"), mount.path("g"))
+    writer.close()
+    procs.wait_until(lambda: mount.xattr("f", "writers") == "0", "the close to be handled")
+    mount.probe.call(os.unlink, mount.path("f"))
+    assert mount.xattr("g", "state") == "growing"
+    assert set_state(mount, b"complete", "g") == 0
+
+
 def test_opened_untouched_leaves_no_trace(mount):
     mount.write_file("f", b"hello")
     before = os.stat(mount.stored("f"))
