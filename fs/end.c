@@ -279,6 +279,7 @@ static void grow(struct fs *fs, struct file *f)
 	f->since_ms = clock_ms();
 	f->declared = RULE_NONE;
 	f->note[0] = '\0';
+	free(steal_ptr(&f->failed));
 	forget_of_file_locked(fs, f);
 	pthread_mutex_unlock(&fs->files_lock);
 	if (shows_more)
@@ -336,10 +337,10 @@ void end_judge(struct fs *fs, struct handle *h, pid_t pid)
 	let_go = lets_go(fs, h, pid);
 	SCOPED_LOCK(&fs->files_lock);
 	h->let_go |= let_go;
-	free(steal_ptr(&h->failed));
-	h->failed = failing ? strdup(reason) : NULL;
 	h->judged = true;
 	h->file->judged = st.st_mtim;
+	free(h->file->failed);
+	h->file->failed = failing ? strdup(reason) : NULL;
 }
 
 /* Why f, which nobody writes any more, is not all there; NULL if it is. Setup lock held. */
@@ -441,8 +442,10 @@ bool end_writer_goes(struct fs *fs, struct handle *h)
 	bool last, lingers = false, later = false;
 
 	pthread_mutex_lock(&fs->files_lock);
-	reason = steal_ptr(&h->failed);
 	last = --f->writers == 0 && f->state == FILE_GROWING;
+	/* Of the last close, though the RELEASE of another may be handled later. */
+	if (!f->writers)
+		reason = steal_ptr(&f->failed);
 	if (last && !reason) {
 		lingers = fs->opt.linger_ms;
 		later = lingers || fs->opt.sync == SYNC_COMPLETE;
@@ -489,7 +492,8 @@ void end_take_back(struct fs *fs, struct handle *h, const struct end_before *bef
 		f->writers--;
 		h->kind = HANDLE_PLAIN;
 	} else if (aborted) {
-		h->failed = strdup(before->reason); /* nothing has become better */
+		free(f->failed);
+		f->failed = strdup(before->reason); /* nothing has become better */
 	}
 	pthread_mutex_unlock(&fs->files_lock);
 	if (undo)

@@ -49,6 +49,7 @@ struct file {
 	uint64_t linger_until_ms;
 	uint64_t writers_come, writers_when_queued; /* how often one came; completer.h */
 	struct timespec judged;      /* the mtime when a writer was last seen to close */
+	char *failed;                /* how its process failed then, or NULL; owned */
 	struct list lingering;       /* fs->lingering, which then holds a reference */
 	struct list completing;      /* completer.h; likewise */
 	struct list on_all;          /* fs->files */
@@ -97,7 +98,6 @@ struct handle {
 	bool judged;        /* files lock; a writer: one of its descriptors was closed */
 	bool let_go;        /* files lock; likewise, by its opener, after a size was declared; or
 			       what it wrote is gone */
-	char *failed; /* files lock; a writer: how its process failed, at the last close; owned */
 	struct fuse_pollhandle *ph; /* files lock; to be notified */
 	uint64_t poll_number;       /* files lock; which of the file's ph that is */
 	bool growth_polled;         /* files lock; ph is for more than the end of the file */

@@ -4,6 +4,7 @@ import errno
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -149,6 +150,45 @@ def test_the_last_of_several_writers_decides(growing):
     assert mount.xattr("f", "state") == "growing"
     last.close()
     check_complete(mount, data=b"hello!")
+
+
+def socket_at(path):
+    """A socket that nobody reads from: its descriptor."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.bind(path)
+    return sock.detach()
+
+
+def send_to(fd, path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect(path)
+        socket.send_fds(sock, [b"x"], [fd])
+
+
+def kill_or_close(writer, kill):
+    if kill:
+        writer.agent.kill()
+        writer.agent.wait()
+    else:
+        writer.close()
+
+
+@pytest.mark.parametrize("killed", ["the first", "the second", "both", "nobody"])
+def test_whose_close_is_handled_late_does_not_decide(growing, killed):
+    """But who closed last: in a socket, a descriptor is like one that is closed, but not released."""
+    mount, first = growing
+    place = os.path.join(mount.run, "socket")
+    keeper = mount.agent()
+    kept = keeper.call(socket_at, place)
+    first.call(send_to, place)
+    kill_or_close(first, killed in ("the first", "both"))
+    second = mount.writer("f", os.O_WRONLY | os.O_APPEND)
+    second.write(b"!")
+    kill_or_close(second, killed in ("the second", "both"))
+    procs.wait_until(lambda: mount.xattr("f", "writers") == "1", "the second close to be handled")
+    assert mount.xattr("f", "state") == "growing"
+    keeper.call(os.close, kept)
+    (check_complete if killed in ("the first", "nobody") else check_aborted)(mount, data=b"hello!")
 
 
 def test_shells_end_files_properly(mount):
