@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a file ends: complete or aborted, and what is remembered of it (DESIGN, "How a file ends").
+ * How a file ends: complete or aborted (DESIGN, "How a file ends").
  *
- * While a file is open its state is in struct file; an abort outlives that in inode->aborted, and
- * outlives the daemon in the marker (marker.h). Changes of state are made with the file's setup
- * lock held, so that the marker in the store and the state in memory go together; the state itself
- * is read and written under the files lock. The marker is written before the state GROWING is
- * seen by anyone and removed before COMPLETE is; with sync=complete it may be gone earlier, while
- * the disk is waited for without the lock, and a writer who comes then puts it back.
+ * While a file is open its state is in struct file; an abort outlives that in memory
+ * (end-memory.h), and the daemon in the marker (marker.h). Changes of state are made with the
+ * file's setup lock held, so that the marker in the store and the state in memory go together; the
+ * state itself is read and written under the files lock. The marker is written before the state
+ * GROWING is seen by anyone and removed before COMPLETE is; with sync=complete it may be gone
+ * earlier, while the disk is waited for without the lock, and a writer who comes then puts it back.
  */
 #ifndef FS_END_H
 #define FS_END_H
@@ -15,7 +15,7 @@
 #include <fuse_lowlevel.h>
 #include <stdint.h>
 
-#include "common/list.h"
+#include "fs/end-memory.h"
 #include "fs/marker.h"
 #include "fs/rule.h"
 
@@ -24,32 +24,9 @@ struct fs;
 struct handle;
 struct inode;
 
-/* Why an inode counts as aborted. Owned by the inode; files lock. */
-struct aborted {
-	struct list on_all; /* fs->aborted */
-	struct inode *inode;
-	uint64_t declared; /* RULE_NONE if none */
-	bool kept;         /* by a reference to the inode: the store took no marker */
-	bool found;        /* by its marker; when that has gone, it is not aborted any more */
-	char reason[MARKER_REASON_MAX];
-};
-
-/* Learns from the store, once per inode, whether it was aborted. name in dir_fd is i. */
-void end_recall(struct fs *fs, struct inode *i, int dir_fd, const char *name);
-/*
- * The same when it is opened, for the state of f. If it was aborted by what the store said, that is
- * asked again: it may be growing through another mount, and complete by now. Setup lock held.
- */
-void end_recall_open(struct fs *fs, struct file *f);
-/* Likewise, when i is not being opened. No lock held. */
-void end_recall_again(struct fs *fs, struct inode *i);
-/* i has just been made: there is nothing to learn. */
-void end_is_new(struct fs *fs, struct inode *i);
 /* i has no name any more, and need not be remembered, nor linger. The caller has a reference to it.
  */
 void end_name_gone(struct fs *fs, struct inode *i);
-/* Called when the inode is freed. */
-void end_forget(void *fs, struct inode *i);
 
 /* A writer opens f: marks it and makes it growing. Setup lock held. */
 void end_writer_comes(struct fs *fs, struct file *f);

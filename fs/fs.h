@@ -7,7 +7,7 @@
  *   holes.c      how much of a growing file has really been written
  *   file.c       a file that is open: descriptors, writers, state, handles
  *   hold.c       who waits, and waking them
- *   end.c        complete or aborted, and what is remembered of it; marker.c: in the store
+ *   end.c        complete or aborted; end-memory.c: what is remembered; marker.c: in the store
  *   state.c      the attributes user.rww.*
  *   process.c    how a writer ended, and who it is
  *   completer.c  the threads that complete files where that has to wait
