@@ -131,6 +131,8 @@ class Mount:
         return env
 
     def start(self):
+        if self.background:
+            procs.become_subreaper()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -149,7 +151,6 @@ class Mount:
 
     def _await_background(self):
         """Without -f the command returns 0 once the mount answers; the daemon becomes our child."""
-        procs.become_subreaper()
         status = self.process.wait(procs.seconds(10))
         assert status == 0, f"rwwfs ended with {status}\n{self.log()}"
         assert mount_entry(self.mnt) is not None, "returned before the mount was there"
