@@ -31,24 +31,24 @@ struct stopper {
 	atomic_bool hurry;
 };
 
-static sigset_t signals_to_stop(void)
+static sigset_t both(int a, int b)
 {
 	sigset_t set;
 
 	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
+	sigaddset(&set, a);
+	sigaddset(&set, b);
 	return set;
+}
+
+static sigset_t signals_to_stop(void)
+{
+	return both(SIGTERM, SIGINT);
 }
 
 static sigset_t signals_of_main(void)
 {
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, STOP);
-	return set;
+	return both(SIGHUP, STOP);
 }
 
 /* Before the first thread, so that all of them leave these signals to two. */

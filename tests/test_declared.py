@@ -377,19 +377,25 @@ def fork_keeping(fd):
     return put
 
 
+def check_next_is_not_bound(mount, *kept):
+    """kept: agents, each with what its fork_keeping() returned."""
+    again = mount.writer("f", os.O_WRONLY | os.O_TRUNC)
+    assert again.stat().st_size == 0
+    again.write(b"hello")
+    again.close()
+    for agent, pipe in kept:
+        agent.call(os.close, pipe)
+    mount.wait_state("f", "complete")
+    assert mount.reader("f").read() == b"hello"
+
+
 def test_who_closed_without_a_byte_binds_nobody(mount):
     """Though its close is not handled yet when the next one opens: a child stands for that."""
     writer = mount.writer("f")
     assert declare(mount, SIZE) == 0
     pipe = writer.call(fork_keeping)
     writer.close()
-    again = mount.writer("f", os.O_WRONLY | os.O_TRUNC)
-    assert again.stat().st_size == 0
-    again.write(b"hello")
-    again.close()
-    writer.agent.call(os.close, pipe)
-    mount.wait_state("f", "complete")
-    assert mount.reader("f").read() == b"hello"
+    check_next_is_not_bound(mount, (writer.agent, pipe))
 
 
 def test_a_writer_of_a_former_generation_binds_nobody(mount):
@@ -401,13 +407,7 @@ def test_a_writer_of_a_former_generation_binds_nobody(mount):
     second = mount.writer("f", os.O_WRONLY | os.O_TRUNC)
     assert declare(mount, SIZE) == 0
     second.close()
-    third = mount.writer("f", os.O_WRONLY | os.O_TRUNC)
-    assert third.stat().st_size == 0
-    third.write(b"hello")
-    third.close()
-    first.agent.call(os.close, pipe)
-    mount.wait_state("f", "complete")
-    assert mount.reader("f").read() == b"hello"
+    check_next_is_not_bound(mount, (first.agent, pipe))
 
 
 def test_a_writer_that_declared_in_vain_before_binds_nobody(mount):
@@ -417,16 +417,9 @@ def test_a_writer_that_declared_in_vain_before_binds_nobody(mount):
         writer = mount.writer("f", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         assert writer.stat().st_size == 0
         assert declare(mount, SIZE) == 0
-        pipes.append((writer, writer.call(fork_keeping)))
+        pipes.append((writer.agent, writer.call(fork_keeping)))
         writer.close()
-    last = mount.writer("f", os.O_WRONLY | os.O_TRUNC)
-    assert last.stat().st_size == 0
-    last.write(b"hello")
-    last.close()
-    for writer, pipe in pipes:
-        writer.agent.call(os.close, pipe)
-    mount.wait_state("f", "complete")
-    assert mount.reader("f").read() == b"hello"
+    check_next_is_not_bound(mount, *pipes)
 
 
 @pytest.mark.parametrize("options", ["", "linger=0.1", "sync=complete"])
