@@ -37,7 +37,8 @@ struct client {
 	bool body_cut;        /* it did, or the like; clients->lock */
 	bool close_delimited; /* a body runs that an orderly close would end; clients->lock */
 	char address[INET6_ADDRSTRLEN];
-	/* For what comes and becomes no request; the worker's. */
+	struct request *request; /* of now, or NULL; the worker's */
+	/* For what comes and becomes no request; likewise. */
 	uint64_t heard; /* client_heard() when the last request was there */
 	bool between;   /* no request has begun since that one was answered, or at all */
 };

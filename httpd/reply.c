@@ -6,15 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <time.h>
+#include <sys/types.h>
 
 #include "common/cleanup.h"
 #include "common/log.h"
-#include "httpd/httpdate.h"
+#include "httpd/bypass.h"
 #include "httpd/path.h"
 #include "httpd/server.h"
-#include "httpd/tls.h"
 
 static void add_cors(struct request *rq, struct MHD_Response *r)
 {
@@ -162,8 +160,6 @@ unsigned reply_status_of_errno(int error)
 		return MHD_HTTP_INSUFFICIENT_STORAGE;
 	case EFBIG:
 		return MHD_HTTP_CONTENT_TOO_LARGE;
-	case E2BIG:
-		return MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
 	case EMFILE:
 	case ENFILE:
 	case ENOMEM:
@@ -187,58 +183,32 @@ enum MHD_Result reply_errno(struct request *rq, int error)
 	return reply_error(rq, status, NULL);
 }
 
-static void early_head(struct text *t, const struct request *rq, unsigned status, size_t length)
+bool reply_bypass(struct request *rq, unsigned status)
 {
-	const char *origin = rq->server->options->cors;
-	char date[HTTPDATE_SIZE];
+	const union MHD_ConnectionInfo *tls =
+		MHD_get_connection_info(rq->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+	ssize_t sent = bypass_send(rq->server, rq->client->socket, tls ? tls->tls_session : NULL,
+		status, rq->started && request_is_head(rq));
 
-	text_printf(t, "HTTP/1.1 %u %s\r\nDate: %s\r\nServer: rww-httpd/" RWWFS_VERSION "\r\n",
-		status, MHD_get_reason_phrase_for(status), httpdate_format(time(NULL), date));
-	if (origin)
-		text_printf(t, "Access-Control-Allow-Origin: %s\r\n", origin);
-	text_printf(t,
-		"Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n"
-		"Connection: close\r\nContent-Length: %zu\r\n\r\n",
-		length);
+	rq->status = status;
+	rq->body_bytes = sent < 0 ? 0 : (uint64_t)sent;
+	return sent >= 0;
 }
 
-static bool send_now(const struct request *rq, const struct text *t)
-{
-	const union MHD_ConnectionInfo *info;
-
-	if (!rq->server->tls)
-		return send(rq->client->socket, t->data, t->len, MSG_NOSIGNAL | MSG_DONTWAIT) ==
-		       (ssize_t)t->len;
-	info = MHD_get_connection_info(rq->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
-	return info && tls_send(info->tls_session, t->data, t->len);
-}
-
-/* The library takes an answer before the body or after it, not meanwhile. What it sent last, on
- * this connection, is with the kernel. */
+/* The library takes an answer before the body or after it, not meanwhile. */
 enum MHD_Result reply_early(struct request *rq, int error)
 {
 	unsigned status = reply_status_of_errno(error);
-	struct text t = {0}, body = {0};
-	bool told;
 
 	if (status >= 500)
 		log_warn("%s %s: %s", rq->method, rq->target, strerror(-error));
-	text_printf(&body, "%u %s\n", status, MHD_get_reason_phrase_for(status));
-	early_head(&t, rq, status, body.len);
-	if (!request_is_head(rq))
-		text_put(&t, body.failed ? "" : body.data);
-	rq->status = status;
-	rq->body_bytes = body.len;
 	rq->told_early = true;
-	told = !t.failed && !body.failed && send_now(rq, &t);
-	text_free(&t);
-	text_free(&body);
-	return told ? MHD_YES : MHD_NO;
+	return reply_bypass(rq, status) ? MHD_YES : MHD_NO;
 }
 
 enum MHD_Result reply_too_large(struct request *rq)
 {
-	rq->finished = reply_early(rq, -E2BIG) == MHD_YES;
+	rq->finished = reply_bypass(rq, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE);
 	client_drain(rq->client->socket);
 	return MHD_NO;
 }

@@ -30,6 +30,8 @@ enum MHD_Result reply_errno(struct request *rq, int error);
 /* While the body of the request still comes (RFC 9110 section 15.6: the client need not send the
  * rest). MHD_NO when the client cannot be told. */
 enum MHD_Result reply_early(struct request *rq, int error);
+/* The last answer of its connection, which the library does not hear of (bypass.h). */
+bool reply_bypass(struct request *rq, unsigned status);
 /* 431 for a request that leaves the library no memory for an answer. */
 enum MHD_Result reply_too_large(struct request *rq);
 enum MHD_Result reply_empty(struct request *rq, unsigned status);

@@ -383,8 +383,12 @@ void *request_begin(void *cls, const char *uri, struct MHD_Connection *connectio
 	rq->started_ms = clock_ms();
 	rq->resource.fd = -1;
 	waiter_init(&rq->waiter, rq->client ? &rq->client->peer : NULL, connection);
+	list_init(&rq->chunked.entry);
 	if (rq->client) {
+		rq->chunked.connection = connection;
+		rq->chunked.socket = rq->client->socket;
 		rq->client->between = false;
+		rq->client->request = rq;
 		rq->password = (struct hasher_client){&rq->waiter, rq->client->address, NULL};
 		client_expect_header(&s->clients, rq->client,
 			clock_deadline(s->options->header_timeout_ms), false);
@@ -411,14 +415,6 @@ static bool has_body(const struct request *rq)
 
 	return (length && (!*length || length[strspn(length, "0")])) ||
 	       has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING);
-}
-
-static void set_chunked(struct request *rq, bool yes)
-{
-	struct worker *w = rq->client->peer.worker;
-
-	w->chunked += (unsigned)yes - (unsigned)rq->chunked;
-	rq->chunked = yes;
 }
 
 /* RFC 9110 section 10.1.1: where no body comes, there is nothing to go on with. The library
@@ -450,7 +446,8 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 		return MHD_NO;
 	if (!rq->started) {
 		request_start(rq, method, version);
-		set_chunked(rq, has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING));
+		if (has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING))
+			list_add_tail(&rq->client->peer.worker->chunked, &rq->chunked.entry);
 		/* libmicrohttpd closes connections that are answered before the body; one that has
 		 * none is looked at when all has arrived. */
 		if (!has_body(rq)) {
@@ -470,7 +467,7 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 		atomic_fetch_add(&rq->server->metrics.bytes_received, *data_size);
 		return rq->route->data(rq, data, data_size);
 	}
-	set_chunked(rq, false);
+	list_del(&rq->chunked.entry);
 	request_is_whole(rq);
 	if (rq->told_early)
 		return MHD_NO;
@@ -506,8 +503,7 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	header = s->options->header_timeout_ms;
 	idle = s->options->idle_timeout_ms;
 	*con = NULL;
-	if (rq->chunked)
-		set_chunked(rq, false);
+	list_del(&rq->chunked.entry);
 	hasher_forget(s->hasher, &rq->password);
 	waiter_done(&rq->waiter); /* before its live may go */
 	put_end(rq);
@@ -529,6 +525,7 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 		client_set_body(&s->clients, rq->client, NULL, 0);
 	resource_close(&rq->resource);
 	if (rq->client) {
+		rq->client->request = NULL;
 		rq->client->between = rq->whole && how == MHD_REQUEST_TERMINATED_COMPLETED_OK;
 		/* without a limit for the header the library has that for idle ones */
 		client_expect_header(&s->clients, rq->client,
@@ -538,4 +535,16 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	free(rq->name);
 	free(rq->user);
 	free(rq);
+}
+
+void request_forgotten(struct request *rq)
+{
+	void *con = rq;
+
+	rq->finished =
+		!rq->server->tls && reply_bypass(rq, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE);
+	rq->status = MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
+	rq->client->peer.worker->refused = 0;
+	client_drain(rq->client->socket);
+	request_end(rq->server, rq->connection, &con, MHD_REQUEST_TERMINATED_WITH_ERROR);
 }

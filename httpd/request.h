@@ -16,6 +16,7 @@
 #include "httpd/hasher.h"
 #include "httpd/resource.h"
 #include "httpd/upload.h"
+#include "httpd/worker.h"
 
 struct server;
 
@@ -25,7 +26,6 @@ enum outcome {
 	OUTCOME_GONE,
 	OUTCOME_TIMEOUT,
 	OUTCOME_STOPPED,
-	OUTCOME_UNREAD, /* not by the library: it closed without an answer */
 };
 
 struct request {
@@ -67,7 +67,7 @@ struct request {
 	struct upload *upload;             /* running */
 	struct upload_condition condition; /* its */
 	uint64_t received, dropped;        /* body bytes, in total and for nothing */
-	bool chunked;                      /* more of them are to come, in chunks */
+	struct worker_chunked chunked;     /* on a list while more of them are to come so */
 };
 
 /* Callbacks of libmicrohttpd; cls is the server. */
@@ -76,6 +76,11 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 	const char *method, const char *version, const char *data, size_t *data_size, void **con);
 void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	enum MHD_RequestTerminationCode how);
+
+/* The connection closes, and nobody ended this one: the library (0.9.75) forgets a request when it
+ * fails twice for want of memory, as it does over many small cookies, and answers nothing. Over TLS
+ * it has no session any more that we could answer in. */
+void request_forgotten(struct request *rq);
 
 bool request_is_head(const struct request *rq);
 /* resource_open(), with what the answer will need. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "httpd/bypass.h"
 #include "httpd/clock.h"
 #include "httpd/request.h"
 #include "httpd/server.h"
@@ -12,8 +13,7 @@ static const char *const outcome_names[] = {[OUTCOME_OK] = "ok",
 	[OUTCOME_ABORTED] = "aborted",
 	[OUTCOME_GONE] = "client gone",
 	[OUTCOME_TIMEOUT] = "timeout",
-	[OUTCOME_STOPPED] = "stopped",
-	[OUTCOME_UNREAD] = "unread"};
+	[OUTCOME_STOPPED] = "stopped"};
 
 static void entry_log(struct server *s, const struct accesslog_entry *e)
 {
@@ -90,10 +90,11 @@ static bool came_too_slowly(struct server *s, const struct client *client)
 	       (idle && client_quiet_ms(client->socket) >= idle);
 }
 
-void request_log_unread(struct server *s, struct client *client)
+void request_unread(struct server *s, struct client *client)
 {
 	unsigned status = client->peer.worker->refused;
 	enum outcome outcome = OUTCOME_OK;
+	ssize_t sent = 0;
 
 	/* the end of its stream is no byte */
 	if (!client->between || client_heard(client->socket) <= client->heard + 1)
@@ -106,12 +107,16 @@ void request_log_unread(struct server *s, struct client *client)
 		outcome = OUTCOME_TIMEOUT;
 	} else if (!status) {
 		status = MHD_HTTP_BAD_REQUEST;
-		outcome = OUTCOME_UNREAD;
+		sent = bypass_send(s, client->socket, NULL, status, false);
+		if (sent < 0)
+			outcome = atomic_load(&s->draining) ? OUTCOME_STOPPED : OUTCOME_GONE;
+		client_drain(client->socket);
 	}
 	entry_log(s, &(struct accesslog_entry){
 			     .address = client->address,
 			     .outcome = outcome_names[outcome],
 			     .status = status,
+			     .bytes = sent < 0 ? 0 : (uint64_t)sent,
 			     .when = time(NULL),
 		     });
 }

@@ -236,8 +236,12 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
 		*context = client_new(&s->clients, s->follow, w, socket,
 			clock_deadline(s->options->header_timeout_ms));
 	} else if (*context) {
-		request_log_unread(s, *context);
-		client_free(&s->clients, *context);
+		struct client *client = *context;
+
+		if (client->request)
+			request_forgotten(client->request);
+		request_unread(s, client);
+		client_free(&s->clients, client);
 		*context = NULL;
 	}
 	worker_connection(w, connection, what);
@@ -252,7 +256,11 @@ static struct MHD_Daemon *daemon_start(struct server *s, struct worker *w)
 	struct MHD_OptionItem more[2] = {0};
 	unsigned n = 0;
 
-	if (s->tls) {
+	/* Without TLS we may still have to answer when a connection closes (request_unread()):
+	 * "turbo" leaves its socket open until then. Otherwise it only puts an epoll_ctl(2) off. */
+	if (!s->tls) {
+		flags |= MHD_USE_TURBO;
+	} else {
 		flags |= MHD_USE_TLS;
 		more[n++] = (struct MHD_OptionItem){
 			MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, (void *)(intptr_t)tls_retrieve};

@@ -11,9 +11,11 @@
 
 #include "common/cleanup.h"
 #include "httpd/accept.h"
+#include "httpd/clock.h"
 
 #define HURRY    8 /* turns before a pause */
 #define PAUSE_MS 1
+#define LOOK_MS  1000
 
 struct arrival {
 	struct list entry;
@@ -27,6 +29,7 @@ int worker_init(struct worker *w, void *owner, struct acceptor *acceptor)
 	*w = (struct worker){.owner = owner, .acceptor = acceptor};
 	pthread_mutex_init(&w->lock, NULL);
 	list_init(&w->arrivals);
+	list_init(&w->chunked);
 	w->ring = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return w->ring < 0 ? -errno : 0;
 }
@@ -95,14 +98,37 @@ void worker_connection(struct worker *w, struct MHD_Connection *connection,
 
 /* -- running ---------------------------------------------------------------------------------- */
 
+/* One that the library has in no epoll set yet, since there was always more to read than it had
+ * room for, would not be told that its client is gone: it has so much time, and has had more. */
+static void end_those_gone(struct worker *w)
+{
+	uint64_t now = clock_ms();
+
+	if (now - w->looked_ms < LOOK_MS)
+		return;
+	w->looked_ms = now;
+	list_for_each (it, &w->chunked) {
+		const struct worker_chunked *c = list_entry(it, struct worker_chunked, entry);
+		struct pollfd p = {.fd = c->socket};
+
+		if (poll(&p, 1, 0) == 1) /* an error or a hangup, nothing else was asked for */
+			(void)MHD_set_connection_option(/* if not: as late as an idle one */
+				c->connection, MHD_CONNECTION_OPTION_TIMEOUT, 1U);
+	}
+}
+
 /* libmicrohttpd (0.9.75) is to be run again at once, and again, while the line before a chunk fills
  * its buffer and does not end: until the idle time-out, if there is one. No body comes meanwhile,
  * but there is other work without one, so the thread only pauses now and then, and not if something
  * comes. */
 static bool may_pause(struct worker *w)
 {
-	w->hurrying = w->chunked ? (w->hurrying + 1) % HURRY : 0;
-	return w->chunked && !w->hurrying;
+	bool some = !list_is_empty(&w->chunked);
+
+	if (some)
+		end_those_gone(w);
+	w->hurrying = some ? (w->hurrying + 1) % HURRY : 0;
+	return some && !w->hurrying;
 }
 
 static void wait_for_events(struct worker *w, int epoll)

@@ -16,11 +16,19 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 #include "common/list.h"
 
 struct acceptor;
+
+/* A request whose body comes in chunks, and is not there; the thread's. */
+struct worker_chunked {
+	struct list entry;
+	struct MHD_Connection *connection;
+	int socket;
+};
 
 struct worker {
 	void *owner;
@@ -30,8 +38,9 @@ struct worker {
 	int ring; /* eventfd */
 	atomic_bool rung, quits;
 	bool running;
-	bool told;        /* of a connection that is being added; the thread's */
-	unsigned chunked; /* requests whose body comes in chunks, and is not there; the thread's */
+	bool told;           /* of a connection that is being added; the thread's */
+	struct list chunked; /* struct worker_chunked; the thread's */
+	uint64_t looked_ms;  /* after those of them that are gone; the thread's */
 	/* The status that the library last said it answers, by itself; the thread's. It does not
 	 * say whom: of two in one moment one may be told the other's. */
 	unsigned refused;
