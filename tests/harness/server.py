@@ -120,7 +120,7 @@ class Client:
         self.socket = socket.create_connection((address, port), procs.seconds(timeout),
                                                source_address=source and (source, 0))
         if tls:
-            context = ssl.create_default_context()
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             self.socket = context.wrap_socket(self.socket, suppress_ragged_eofs=False)
         self.buffer = b""
