@@ -2,6 +2,7 @@
 #include "httpd/options.h"
 
 #include <getopt.h>
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -66,9 +67,10 @@ static const struct definition table[] = {
 	{"version", 'V', VERSION, 0, NULL, NULL, "the version"},
 };
 
-#define TABLE_SIZE (sizeof(table) / sizeof(table[0]))
-#define LONG_BASE  256
-#define REALM_MAX  480 /* it must fit into a header; see reply_headerf() */
+#define TABLE_SIZE      (sizeof(table) / sizeof(table[0]))
+#define LONG_BASE       256
+#define HEADER_MAX      480
+#define CONNECTIONS_MAX 1000000
 
 static void print_help(void)
 {
@@ -195,29 +197,54 @@ static bool has_control(const char *text)
 	return *text;
 }
 
+/* What goes into a header; see reply_headerf(), and what a request has to leave room for. */
+static bool header_is_valid(const char *option, const char *value)
+{
+	if (strlen(value) <= HEADER_MAX)
+		return true;
+	log_error("option '--%s=%.64s...': expected at most %d bytes, got %zu", option, value,
+		HEADER_MAX, strlen(value));
+	return false;
+}
+
+static bool is_within(const char *option, uint64_t value, uint64_t least, uint64_t most)
+{
+	if (value >= least && value <= most)
+		return true;
+	log_error("option '--%s=%" PRIu64 "': expected %" PRIu64 " to %" PRIu64, option, value,
+		least, most);
+	return false;
+}
+
+static bool texts_are_valid(const struct options *o)
+{
+	if (!header_is_valid("realm", o->realm) || (o->cors && !header_is_valid("cors", o->cors)))
+		return false;
+	if (!*o->realm || strpbrk(o->realm, "\"\\") || has_control(o->realm))
+		log_error("option '--realm=%s': expected text without quotes or line breaks",
+			o->realm);
+	else if (o->cors && (!*o->cors || has_control(o->cors)))
+		log_error("option '--cors=%s': expected an origin, as in https://example.org, or *",
+			o->cors);
+	else if (strchr(o->index, '/') || !strcmp(o->index, ".") || !strcmp(o->index, ".."))
+		log_error("option '--index=%s': expected the name of a file", o->index);
+	else
+		return true;
+	return false;
+}
+
 static bool check(const struct options *o)
 {
 	if (!o->cert != !o->key)
 		log_error("option '--%s': needs --%s too", o->cert ? "cert" : "key",
 			o->cert ? "key" : "cert");
-	else if (!o->threads || o->threads > 1024)
-		log_error("option '--threads=%llu': expected 1 to 1024",
-			(unsigned long long)o->threads);
-	else if (!o->max_connections || o->max_connections > 1000000)
-		log_error("option '--max-connections=%llu': expected 1 to 1000000",
-			(unsigned long long)o->max_connections);
-	else if (strpbrk(o->realm, "\"\\") || has_control(o->realm))
-		log_error("option '--realm=%s': expected text without quotes or line breaks",
-			o->realm);
-	else if (strlen(o->realm) > REALM_MAX)
-		log_error("option '--realm=%s': expected at most %d bytes", o->realm, REALM_MAX);
-	else if (o->cors && (!*o->cors || has_control(o->cors)))
-		log_error("option '--cors=%s': expected an origin, as in https://example.org, or *",
-			o->cors);
-	else if (strchr(o->index, '/'))
-		log_error("option '--index=%s': expected a name without a slash", o->index);
+	else if (o->verbose && o->quiet)
+		log_error("option '--quiet': expected without --verbose");
 	else
-		return true;
+		return is_within("threads", o->threads, 1, 1024) &&
+		       is_within("max-connections", o->max_connections, 1, CONNECTIONS_MAX) &&
+		       is_within("max-per-ip", o->max_per_ip, 0, CONNECTIONS_MAX) &&
+		       texts_are_valid(o);
 	return false;
 }
 

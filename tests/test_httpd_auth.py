@@ -235,7 +235,10 @@ def test_a_realm_is_told_whole_or_refused(serve, site, users):
     web = serve(site, f"--htpasswd={users}", "--realm=" + "r" * 480)
     told = web.request("/a.txt").headers["www-authenticate"]
     assert told == f'Basic realm="{"r" * 480}", charset="UTF-8"'
-    realm = "r" * 481
-    status, _, error = server.run(f"--realm={realm}", str(site))
-    assert status == 2
-    assert error == f"rww-httpd: option '--realm={realm}': expected at most 480 bytes\n"
+
+
+@pytest.mark.parametrize("option, value", [("realm", "r" * 481), ("cors", "https://" + "x" * 20000)])
+def test_what_has_no_room_in_a_header_is_refused(option, value):
+    assert server.run(f"--{option}={value}", "/nonexistent") == (
+        2, "", f"rww-httpd: option '--{option}={value[:64]}...': "
+               f"expected at most 480 bytes, got {len(value)}\n")

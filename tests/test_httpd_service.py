@@ -242,6 +242,18 @@ def test_usage_errors():
         assert status == 2 and out == "" and len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("options, message", [
+    (["--index=."], "'--index=.': expected the name of a file"),
+    (["--index=.."], "'--index=..': expected the name of a file"),
+    (["--index=a/b"], "'--index=a/b': expected the name of a file"),
+    (["--realm="], "'--realm=': expected text without quotes or line breaks"),
+    (["-v", "-q"], "'--quiet': expected without --verbose"),
+    (["--max-per-ip=4294967297"], "'--max-per-ip=4294967297': expected 0 to 1000000"),
+])
+def test_what_cannot_be_meant_is_refused(options, message):
+    assert server.run(*options, "/nonexistent") == (2, "", f"rww-httpd: option {message}\n")
+
+
 def test_a_port_in_use_is_refused(serve, site):
     web = serve(site)
     status, _, error = server.run(f"--listen=127.0.0.1:{web.port}", str(site))
