@@ -238,6 +238,8 @@ static bool check(const struct options *o)
 	if (!o->cert != !o->key)
 		log_error("option '--%s': needs --%s too", o->cert ? "cert" : "key",
 			o->cert ? "key" : "cert");
+	else if (o->public_reads && !o->htpasswd && !o->tokens)
+		log_error("option '--public-reads': needs --htpasswd or --tokens too");
 	else if (o->verbose && o->quiet)
 		log_error("option '--quiet': expected without --verbose");
 	else

@@ -243,6 +243,7 @@ def test_usage_errors():
 
 
 @pytest.mark.parametrize("options, message", [
+    (["--public-reads"], "'--public-reads': needs --htpasswd or --tokens too"),
     (["--index=."], "'--index=.': expected the name of a file"),
     (["--index=.."], "'--index=..': expected the name of a file"),
     (["--index=a/b"], "'--index=a/b': expected the name of a file"),
