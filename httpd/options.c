@@ -197,6 +197,19 @@ static bool has_control(const char *text)
 	return *text;
 }
 
+/* As a browser sends it, which compares the answer byte by byte (Fetch standard): without a path,
+ * be it only a slash. */
+static bool is_origin(const char *text)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789+-._[]:";
+	const char *host = strstr(text, "://");
+
+	if (!strcmp(text, "*") || !strcmp(text, "null"))
+		return true;
+	return host && host != text && host[3] && !host[3 + strspn(host + 3, allowed)] &&
+	       strspn(text, allowed) == (size_t)(host - text) + 1;
+}
+
 /* What goes into a header; see reply_headerf(), and what a request has to leave room for. */
 static bool header_is_valid(const char *option, const char *value)
 {
@@ -223,8 +236,9 @@ static bool texts_are_valid(const struct options *o)
 	if (!*o->realm || strpbrk(o->realm, "\"\\") || has_control(o->realm))
 		log_error("option '--realm=%s': expected text without quotes or line breaks",
 			o->realm);
-	else if (o->cors && (!*o->cors || has_control(o->cors)))
-		log_error("option '--cors=%s': expected an origin, as in https://example.org, or *",
+	else if (o->cors && !is_origin(o->cors))
+		log_error("option '--cors=%s': expected *, or an origin as browsers send it, as in "
+			  "https://example.org",
 			o->cors);
 	else if (strchr(o->index, '/') || !strcmp(o->index, ".") || !strcmp(o->index, ".."))
 		log_error("option '--index=%s': expected the name of a file", o->index);

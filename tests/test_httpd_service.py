@@ -255,6 +255,18 @@ def test_what_cannot_be_meant_is_refused(options, message):
     assert server.run(*options, "/nonexistent") == (2, "", f"rww-httpd: option {message}\n")
 
 
+@pytest.mark.parametrize("value, meant", [
+    ("*", True), ("null", True), ("https://example.org", True), ("http://[::1]:8080", True),
+    ("app://x", True), ("https://example.org/", False), ("example.org", False), ("http://", False),
+    ("https://Example.org", False), ("http://a.org http://b.org", False), ("http://a,*", False),
+    ("http://*.example.org", False), ("http://a b", False), ("", False), ("://a", False),
+])
+def test_an_origin_is_one_that_a_browser_sends(value, meant):
+    status, _, error = server.run(f"--cors={value}", "/nonexistent")
+    assert status == (1 if meant else 2)
+    assert meant or f"option '--cors={value}': expected *, or an origin " in error
+
+
 def test_a_port_in_use_is_refused(serve, site):
     web = serve(site)
     status, _, error = server.run(f"--listen=127.0.0.1:{web.port}", str(site))
