@@ -80,15 +80,28 @@ static int describe(struct listener *l)
 	return 0;
 }
 
-static int bind_one(const struct addrinfo *ai)
+static int bind_one(const struct addrinfo *ai, bool everywhere)
 {
 	autoclose int fd = socket(
 		ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, ai->ai_protocol);
 
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) ||
+		(everywhere && ai->ai_family == AF_INET6 &&
+			setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){0}, sizeof(int))) ||
 		bind(fd, ai->ai_addr, ai->ai_addrlen) || listen(fd, BACKLOG))
 		return -errno;
 	return steal_fd(&fd);
+}
+
+/* Everywhere is IPv6, which takes IPv4 too, or where the kernel has none, IPv4. */
+static int bind_first(const struct addrinfo *all, bool everywhere)
+{
+	int r = -EAFNOSUPPORT;
+
+	for (const struct addrinfo *ai = all; everywhere && ai; ai = ai->ai_next)
+		if (ai->ai_family == AF_INET6)
+			r = bind_one(ai, true);
+	return r == -EAFNOSUPPORT ? bind_one(all, everywhere) : r;
 }
 
 int listen_on(const char *address, struct listener *ret)
@@ -108,7 +121,7 @@ int listen_on(const char *address, struct listener *ret)
 					 : gai_strerror(r));
 		return -EINVAL;
 	}
-	ret->fd = bind_one(ai);
+	ret->fd = bind_first(ai, !*host);
 	freeaddrinfo(ai);
 	r = ret->fd < 0 ? ret->fd : describe(ret);
 	if (r < 0)

@@ -273,6 +273,22 @@ def test_a_port_in_use_is_refused(serve, site):
     assert status == 1 and "Address already in use" in error
 
 
+def has_ipv6():
+    with socket.socket(socket.AF_INET6) as s, contextlib.suppress(OSError):
+        s.bind(("::1", 0))
+        return True
+    return False
+
+
+def test_an_empty_address_is_all(serve, site):
+    web = serve(site, "--listen=:0")
+    port = int(re.search(r"listening on http://(?!127).*:(\d+)/$", web.log(), re.M)[1])
+    for count, address in enumerate(["127.0.0.1", "::1"][:1 + has_ipv6()], 1):
+        with contextlib.closing(server.Client(port, address=address)) as client:
+            assert client.request("/a.txt").rest() == b"hello world\n", address
+        assert web.logged(count)[-1]["address"] == address
+
+
 def test_readiness_is_notified(serve, site, folder):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
         s.bind(f"{folder}/notify")
