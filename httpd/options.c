@@ -247,6 +247,12 @@ static bool texts_are_valid(const struct options *o)
 	return false;
 }
 
+/* Pages in a browser on this machine reach a loopback address, too. */
+static bool strangers_may_write(const struct options *o)
+{
+	return o->upload && o->cors && !strcmp(o->cors, "*") && !o->htpasswd && !o->tokens;
+}
+
 static bool check(const struct options *o)
 {
 	if (!o->cert != !o->key)
@@ -254,6 +260,9 @@ static bool check(const struct options *o)
 			o->cert ? "key" : "cert");
 	else if (o->public_reads && !o->htpasswd && !o->tokens)
 		log_error("option '--public-reads': needs --htpasswd or --tokens too");
+	else if (strangers_may_write(o))
+		log_error("option '--cors=*': needs --htpasswd or --tokens too beside --upload, or "
+			  "any web page could make changes");
 	else if (o->verbose && o->quiet)
 		log_error("option '--quiet': expected without --verbose");
 	else

@@ -244,6 +244,8 @@ def test_usage_errors():
 
 @pytest.mark.parametrize("options, message", [
     (["--public-reads"], "'--public-reads': needs --htpasswd or --tokens too"),
+    (["--upload", "--cors=*"], "'--cors=*': needs --htpasswd or --tokens too beside --upload, "
+                               "or any web page could make changes"),
     (["--index=."], "'--index=.': expected the name of a file"),
     (["--index=.."], "'--index=..': expected the name of a file"),
     (["--index=a/b"], "'--index=a/b': expected the name of a file"),
