@@ -58,6 +58,8 @@ enum MHD_Result reply_not_modified(struct request *rq, const struct validator *v
 
 	if (v->present)
 		validator_headers(r, v);
+	else
+		reply_header(r, "Cache-Control", "no-store"); /* as with 200: section 15.4.5 */
 	return reply_send(rq, MHD_HTTP_NOT_MODIFIED, r);
 }
 
