@@ -60,19 +60,22 @@ static int open_root(struct server *s)
 }
 
 /* Takes what is at the root's path now; for a mount that was lost, only another mount. */
-static void reopen_root(struct server *s)
+static int reopen_root(struct server *s)
 {
 	autoclose int fd = open(s->options->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	bool live = fd >= 0 && state_is_known(fd);
 	struct stat st;
 
-	if (fd < 0 || fstat(fd, &st) || (s->live_device && !live))
-		return;
+	if (fd < 0 || fstat(fd, &st))
+		return -errno;
+	if (s->live_device && !live)
+		return -EMEDIUMTYPE;
 	note_root(s, 0, true);
 	(void)dup3(fd, s->root, O_CLOEXEC); /* else the next request finds it lost again */
 	note_root(s, st.st_dev, live);
 	if (atomic_exchange(&s->root_lost, false))
 		log_note("%s is back", s->options->root);
+	return 0;
 }
 
 static int open_listeners(struct server *s)
@@ -400,10 +403,15 @@ static void reload_files(struct server *s)
 
 void server_reload(struct server *s)
 {
+	int r;
+
 	log_note("reloading");
 	notify("RELOADING=1");
 	(void)accesslog_reopen(&s->log); /* logged; the old one goes on */
-	reopen_root(s);
+	r = reopen_root(s);
+	if (r < 0)
+		log_warn("cannot serve %s afresh: %s, ignoring", s->options->root,
+			r == -EMEDIUMTYPE ? "it is no mount any more" : strerror(-r));
 	if (check_files(s->options) < 0)
 		log_warn("certificate and credentials stay as they were");
 	else
@@ -430,7 +438,7 @@ void server_tidy(struct server *s)
 		if (root_answers(s))
 			atomic_store(&s->root_lost, false);
 		else
-			reopen_root(s);
+			(void)reopen_root(s); /* until it can be */
 	}
 	if (s->crowd >= CROWD && now < s->crowd / 2) {
 		(void)malloc_trim(0); /* whether there was anything */

@@ -212,6 +212,16 @@ def test_a_named_pipe_is_not_waited_for_on_sighup(serve, site, folder):
     assert web.get("/a.txt", Authorization="Bearer secret") == b"hello world\n"
 
 
+def test_a_directory_that_is_gone_on_sighup_is_told(serve, site, folder):
+    site = site.rename(folder / "site")
+    web = serve(site)
+    web.allow_log(rf"^rww-httpd: cannot serve {site} afresh: No such file or directory, ignoring$")
+    site.rename(folder / "other")
+    web.process.send_signal(signal.SIGHUP)
+    procs.wait_until(lambda: "afresh" in web.log(), "a line")
+    assert web.get("/a.txt") == b"hello world\n"
+
+
 def test_a_pipe_without_a_name_is_read(serve, site):
     """As bash has it for <(...)."""
     wrapper = ["bash", "-c", 'exec "$0" "${@:1:$#-1}" --tokens=<(echo secret) "${@: -1}"']
