@@ -6,10 +6,14 @@
 #include <limits.h>
 #include <linux/magic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 
+#include "common/cleanup.h"
 #include "common/parse.h"
 
 #define PROGRESS      "user.rww.progress"
@@ -38,14 +42,38 @@ static int get(int fd, const char *name, char *buf, size_t size)
 	return 0;
 }
 
-/* A plain filesystem may carry attributes of this name too: a store served directly, say. */
+/* By its number in /proc/self/mountinfo (proc(5)): "36 35 0:98 / /mnt rw - fuse.rwwfs ...". */
+static bool is_on_rwwfs(int fd)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	autofree char *line = NULL;
+	size_t size = 0;
+	struct stat st;
+	bool found = false;
+
+	while (f && !fstat(fd, &st) && !found && getline(&line, &size, f) >= 0) {
+		unsigned major, minor;
+
+		found = sscanf(line, "%*u %*u %u:%u", &major, &minor) == 2 &&
+			makedev(major, minor) == st.st_dev && strstr(line, " - fuse.rwwfs ");
+	}
+	if (f)
+		(void)fclose(f); /* only read from */
+	return found;
+}
+
+/* A plain filesystem may carry attributes of this name too: a store served directly, say. What has
+ * none may be a directory, or of another program than ours. */
 bool state_is_known(int fd)
 {
 	struct statfs fs;
 	char buf[32];
+	int r;
 
-	return !fstatfs(fd, &fs) && fs.f_type == FUSE_SUPER_MAGIC &&
-	       (!get(fd, "user.rww.state", buf, sizeof(buf)) || errno == ENODATA);
+	if (fstatfs(fd, &fs) || fs.f_type != FUSE_SUPER_MAGIC)
+		return false;
+	r = get(fd, "user.rww.state", buf, sizeof(buf));
+	return !r || (r == -ENODATA && is_on_rwwfs(fd));
 }
 
 static enum state state_of_name(const char *name)

@@ -14,6 +14,7 @@ import pytest
 
 from harness import procs, server
 from harness.data import pattern
+from harness.tools import need
 
 pytestmark = [pytest.mark.sanitize]
 
@@ -277,6 +278,24 @@ def test_special_files(web, site):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root: needed to become another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="root: needed to mount")
+@pytest.mark.parametrize("root", ["", "other"])
+def test_another_fuse_filesystem_is_a_directory_like_any(serve, site, folder, root):
+    need("bindfs")
+    (folder / "other").mkdir()
+    subprocess.run(["bindfs", site, folder / "other"], check=True)
+    try:
+        web = serve(folder / root, "--upload")
+        assert "not an rwwfs mount" in web.log()
+        target = "/a.txt" if root else "/other/a.txt"
+        assert web.get(target) == b"hello world\n"
+        assert web.request(target, "PUT", body=b"new").status == 204
+        assert web.get(target) == b"new"
+        web.stop()
+    finally:
+        subprocess.run(["umount", folder / "other"], check=True)
+
+
 def test_unreadable_file(serve, site):
     (site / "a.txt").chmod(0)
     web = serve(site, identity={"user": 65534, "group": 65534, "extra_groups": []})
