@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -147,17 +148,18 @@ enum MHD_Result put_begin(struct request *rq)
 	return MHD_YES;
 }
 
-static void put_fail(struct request *rq)
+static void put_fail(struct request *rq, const char *reason)
 {
 	rq->outcome = OUTCOME_ABORTED;
 	atomic_fetch_add(&rq->server->metrics.uploads_broken, 1);
-	upload_abort(steal_ptr(&rq->upload));
+	upload_abort(steal_ptr(&rq->upload), reason);
 }
 
 enum MHD_Result put_data(struct request *rq, const char *data, size_t *size)
 {
 	uint64_t limit = rq->server->options->upload_limit;
 	size_t n = *size;
+	char reason[80];
 	int r;
 
 	*size = 0;
@@ -169,7 +171,8 @@ enum MHD_Result put_data(struct request *rq, const char *data, size_t *size)
 	r = limit && rq->received > limit ? -EFBIG : upload_write(rq->upload, data, n);
 	if (r >= 0)
 		return MHD_YES;
-	put_fail(rq);
+	snprintf(reason, sizeof(reason), "upload: %s", strerror(-r));
+	put_fail(rq, reason);
 	return reply_early(rq, r);
 }
 
@@ -187,7 +190,7 @@ enum MHD_Result put_answer(struct request *rq)
 void put_end(struct request *rq)
 {
 	if (rq->upload)
-		put_fail(rq);
+		put_fail(rq, "the upload broke off");
 }
 
 static int remove_name(struct request *rq)

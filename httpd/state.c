@@ -143,9 +143,10 @@ int state_declare_size(int fd, uint64_t size)
 	return fsetxattr(fd, "user.rww.size", buf, (size_t)n, 0) ? -errno : 0;
 }
 
-int state_abort(int fd)
+int state_abort(int fd, const char *reason)
 {
-	static const char value[] = "aborted";
+	char value[128];
+	int n = snprintf(value, sizeof(value), "%s %.100s", names[STATE_ABORTED], reason);
 
-	return fsetxattr(fd, "user.rww.state", value, sizeof(value) - 1, 0) ? -errno : 0;
+	return fsetxattr(fd, "user.rww.state", value, (size_t)n, 0) ? -errno : 0;
 }

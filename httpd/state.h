@@ -42,7 +42,7 @@ struct progress state_or_plain(int fd, uint64_t st_size);
 struct progress state_or_plain_at(int directory, const char *name, uint64_t st_size);
 
 int state_declare_size(int fd, uint64_t size);
-int state_abort(int fd);
+int state_abort(int fd, const char *reason); /* which user.rww.reason tells */
 
 const char *state_name(enum state state);
 

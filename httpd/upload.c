@@ -231,9 +231,9 @@ int upload_finish(struct upload *up, bool *ret_created)
 	return r;
 }
 
-void upload_abort(struct upload *up)
+void upload_abort(struct upload *up, const char *reason)
 {
-	int r = up->live ? state_abort(up->fd) : 0;
+	int r = up->live ? state_abort(up->fd, reason) : 0;
 
 	if (r < 0)
 		log_warn("cannot mark the broken upload %s as aborted: %s, ignoring", up->base,

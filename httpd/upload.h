@@ -47,6 +47,6 @@ int upload_write(struct upload *up, const char *data, size_t size);
  * name, nor one that overtook it. */
 int upload_finish(struct upload *up, bool *ret_created);
 /* It broke: the file is aborted (or never appeared). up is gone. */
-void upload_abort(struct upload *up);
+void upload_abort(struct upload *up, const char *reason);
 
 #endif

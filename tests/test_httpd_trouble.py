@@ -268,6 +268,7 @@ def test_a_full_disk_aborts_an_upload(serve, mode, make_mount, base):
         response.cut()
         assert client.response().status == 507
         assert mount.xattr("f", "state") == "aborted"
+        assert mount.xattr("f", "reason") == "upload: No space left on device"
         assert web.request("/f", "DELETE").status == 204
         web.stop()
         mount.stop()

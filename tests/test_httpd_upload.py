@@ -78,6 +78,7 @@ def test_a_broken_upload_aborts_the_file(mount, web, length, how):
     getattr(put, how)()
     assert response.cut()[1] == b""
     mount.wait_state("new.bin", "aborted")
+    assert mount.xattr("new.bin", "reason") == "the upload broke off"
     web.wait_metric("uploads_broken_total", 1)
 
 
