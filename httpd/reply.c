@@ -230,6 +230,8 @@ enum MHD_Result reply_redirect(struct request *rq, unsigned status, const char *
 	if (!encoded || !path_encode(name, encoded, size) ||
 		asprintf(&location, "/%s%s", encoded, query ? query : "") < 0)
 		return MHD_NO;
+	if (!request_leaves_room(rq, strlen(location)))
+		return reply_error(rq, MHD_HTTP_URI_TOO_LONG, NULL);
 	r = MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT);
 	reply_header(r, "Location", location);
 	return reply_send(rq, status, r);

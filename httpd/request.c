@@ -179,7 +179,7 @@ int request_open_again(struct request *rq)
 /* The library writes the header of an answer, and its chunks, where the request lies, with a note
  * of each of its values and a copy of its cookies; without room for that it only closes (0.9.75).
  */
-static bool leaves_room(const struct request *rq)
+bool request_leaves_room(const struct request *rq, size_t more)
 {
 	const struct options *o = rq->server->options;
 	const union MHD_ConnectionInfo *info =
@@ -188,7 +188,7 @@ static bool leaves_room(const struct request *rq)
 		rq->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_COOKIE);
 	int values = MHD_get_connection_values(
 		rq->connection, MHD_HEADER_KIND | MHD_COOKIE_KIND, NULL, NULL);
-	size_t answer = 1024 + 2 * strlen(o->realm) + (o->cors ? strlen(o->cors) : 0);
+	size_t answer = 1024 + more + 2 * strlen(o->realm) + (o->cors ? strlen(o->cors) : 0);
 
 	return (info ? info->header_size : 0) + (size_t)values * 64 +
 		       (cookie ? strlen(cookie) : 0) + answer <=
@@ -306,7 +306,7 @@ static enum MHD_Result request_check(struct request *rq, const char *url)
 	int r;
 
 	rq->checked = true;
-	if (!leaves_room(rq))
+	if (!request_leaves_room(rq, 0))
 		return reply_too_large(rq);
 	if (rq->has_nul)
 		return reply_refused(rq, "The target has a NUL in it.");

@@ -161,6 +161,15 @@ def test_a_header_that_is_almost_too_long_gets_a_status(serve, site, target, fie
     assert [status for status in logged if status != 414] == told
 
 
+def test_a_redirect_that_is_almost_too_long_gets_a_status(web, site):
+    """It repeats the query, and each byte of the name that needs it as three."""
+    name = "/".join(["\u00e4" * 127] * 8)
+    (site / name).mkdir(parents=True)
+    told = [int(raw(web, f"GET /{name}?{'x' * n} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+                    .encode()).split()[1]) for n in range(1000, 5000, 250)]
+    assert set(told) == {301, 414} and told == sorted(told)
+
+
 @pytest.mark.parametrize("framing", [
     b"Content-Length: 5\r\nTransfer-Encoding: chunked", b"Content-Length: 5\r\nContent-Length: 9",
     b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
