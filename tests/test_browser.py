@@ -516,6 +516,16 @@ def test_odd_folders_and_contents(mount, show):
 
 
 @one_mode
+def test_addresses_with_two_slashes(mount, show):
+    """As they come of putting a path behind an address that ends with one."""
+    mount.write_file("a.txt", b"content")
+    show("//a.txt?view").wait_text("pre", "content")
+    tab = show("//")
+    mount.write_file("b.txt", b"")
+    procs.wait_until(lambda: "b.txt" in rows(tab), "the new file")
+
+
+@one_mode
 def test_only_our_scripts_run(mount, web, show):
     """Should a name ever slip through, the policy holds."""
     assert "default-src 'none'" in web.request("/").headers["content-security-policy"]

@@ -2,6 +2,7 @@
 // complete without it.
 "use strict";
 (() => {
+  const here = location.origin + location.pathname; // a path of two slashes would name a host
   const rows = document.querySelector("tbody"), status = document.querySelector("[role=status]");
   const key = row => row.querySelector("a").getAttribute("href");
   const say = text => { if (status.textContent !== text) status.textContent = text; };
@@ -24,7 +25,7 @@
   const turn = async () => {
     const start = performance.now();
     try {
-      const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
+      const answer = await fetch(here, { headers: { Accept: "text/html" } });
       if (!answer.ok) throw new Error("the server says " + answer.status);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = page.querySelector("#files tbody");

@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   const SHOWN = 1 << 20; // characters
+  const here = location.origin + location.pathname; // a path of two slashes would name a host
   const text = document.querySelector("pre"), early = document.querySelector("#early");
   let at, shown, decoder, file, ended, reading = null;
 
@@ -27,8 +28,8 @@
   const read = async last => {
     const mine = reading = new AbortController();
     try {
-      const answer = await fetch(location.pathname, { headers: { Range: `bytes=${at}-${last}` },
-                                                      cache: "no-store", signal: mine.signal });
+      const answer = await fetch(here, { headers: { Range: `bytes=${at}-${last}` },
+                                         cache: "no-store", signal: mine.signal });
       const body = answer.status === 206 ? answer.body.getReader() : null;
       for (let part; body && !(part = await body.read()).done && mine === reading;) append(part.value);
     } catch (error) { /* see above */ }
