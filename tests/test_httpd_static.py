@@ -293,7 +293,7 @@ def test_another_fuse_filesystem_is_a_directory_like_any(serve, site, folder, ro
         assert web.get(target) == b"new"
         web.stop()
     finally:
-        subprocess.run(["umount", folder / "other"], check=True)
+        subprocess.run(["umount", "-l", folder / "other"], check=True)
 
 
 def test_unreadable_file(serve, site):
