@@ -2,12 +2,15 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <syslog.h>
 #include <unistd.h>
 
 #include "common/control.h"
+
+#define LINE_MOST (2 * PATH_MAX + 1024) /* two names, and words */
 
 static const char *program = "rww";
 static enum log_level level_max = LOG_NOTE;
@@ -56,7 +59,7 @@ static char *mask_controls(char *text)
 void log_at(enum log_level level, const char *fmt, ...)
 {
 	static const int priority[] = {LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_DEBUG};
-	char line[1024], *message, *end;
+	char line[LINE_MOST], *message, *end;
 	int saved = errno;
 	va_list ap;
 

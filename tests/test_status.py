@@ -187,13 +187,15 @@ def test_a_mount_of_long_names_is_known(tmp_path):
     store, mnt = (str(tmp_path.joinpath(*[name * 250] * 9)) for name in "sm")
     os.makedirs(store)
     os.makedirs(mnt)
-    subprocess.run([BINARY, store, mnt], check=True, capture_output=True, timeout=procs.seconds(10))
+    started = subprocess.run([BINARY, store, mnt], check=True, capture_output=True, text=True,
+                             timeout=procs.seconds(10))
     try:
         done = subprocess.run([RWWCTL, "status", mnt], capture_output=True, text=True,
                               timeout=procs.seconds(10))
     finally:
         subprocess.run(["umount", mnt], check=True, timeout=procs.seconds(10))
     assert done.stdout.startswith(f"{store} on {mnt}: "), done.stderr
+    assert f"ready: {store} on {mnt}: passthrough " in started.stderr
 
 
 def test_rwwctl_watch_into_a_pipe(growing):
