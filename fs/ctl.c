@@ -18,6 +18,7 @@
 #include "common/log.h"
 #include "common/parse.h"
 #include "common/refused.h"
+#include "fs/marker.h"
 
 /* wait's exit status: timed out is timeout(1)'s. */
 enum exit_status { EXIT_USAGE = 2, EXIT_ABORTED = 3, EXIT_TIMED_OUT = 124 };
@@ -220,9 +221,11 @@ static int do_abort(const struct arguments *a)
 
 	if (asprintf(&state, "aborted %s", a->reason ? a->reason : "by rwwctl") < 0)
 		return EXIT_FAILURE;
-	if (a->reason && strlen(a->reason) > 180)
-		return bad_usage(
-			"abort: reason \"%.20s...\": expected at most 180 bytes", a->reason);
+	if (a->reason && strlen(a->reason) >= MARKER_REASON_MAX) {
+		log_error("abort: reason \"%.20s...\": expected at most %d bytes", a->reason,
+			MARKER_REASON_MAX - 1);
+		return EXIT_USAGE;
+	}
 	return do_each(a, "abort", state);
 }
 

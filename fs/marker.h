@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define MARKER_NAME       "user.rww.marker"
-#define MARKER_REASON_MAX 200
+#define MARKER_REASON_MAX 201 /* with the NUL at its end */
 
 struct marker {
 	bool aborted;      /* or growing */

@@ -211,7 +211,7 @@ void state_set(fuse_req_t req, struct inode *i, const char *name, const char *va
 {
 	struct fs *fs = fs_of(req);
 	const char *what = name + strlen(PREFIX);
-	char text[MARKER_REASON_MAX];
+	char text[sizeof("aborted ") - 1 + MARKER_REASON_MAX];
 	uint64_t number;
 	int r = -EPERM; /* the others only tell */
 

@@ -558,6 +558,13 @@ def test_bad_values_are_refused(growing, key, value, err):
     check_complete(mount)
 
 
+def test_a_reason_has_200_bytes_at_most(growing):
+    mount, _ = growing
+    assert set_state(mount, b"aborted " + b"x" * 201) == errno.EINVAL
+    assert set_state(mount, b"aborted " + b"x" * 200) == 0
+    assert mount.xattr("f", "reason") == "x" * 200
+
+
 def test_directories_have_no_end(mount):
     mount.probe.call(os.mkdir, mount.path("d"))
     assert set_state(mount, b"aborted", "d") == errno.EOPNOTSUPP

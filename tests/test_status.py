@@ -216,9 +216,10 @@ def test_rwwctl_declares(growing):
 
 def test_rwwctl_aborts_and_completes(growing):
     mount, _ = growing
-    rwwctl(mount, "abort", "--reason", "out of tape", mount.path("f"))
-    assert mount.xattr("f", "state") == "aborted"
-    assert "out of tape" in mount.xattr("f", "reason")
+    for reason in "out of tape", "x" * 200:
+        rwwctl(mount, "abort", "--reason", reason, mount.path("f"))
+        assert mount.xattr("f", "state") == "aborted"
+        assert mount.xattr("f", "reason") == reason
     rwwctl(mount, "complete", mount.path("f"))
     assert mount.xattr("f", "state") == "complete"
 
@@ -262,6 +263,8 @@ def test_rwwctl_in_the_wrong_place(growing):
     (("declare", "f"), "declare: expected FILE SIZE"),
     (("declare", "f", "much"), 'declare: size "much": expected bytes, such as 1000 or 4M'),
     (("abort",), "abort: expected FILE..."),
+    (("abort", "--reason", "x" * 201, "f"),
+     f'abort: reason "{"x" * 20}...": expected at most 200 bytes'),
     (("complete",), "complete: expected FILE..."),
     (("wait",), "wait: expected FILE..."),
     (("wait", "--timeout"), 'option "--timeout": expected a value'),
