@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/output.h"
 #include "common/parse.h"
 #include "common/refused.h"
 #include "fs/marker.h"
@@ -112,15 +113,10 @@ static int find_mount(const struct arguments *a, char **ret)
 	return ctl_mount_of(a->n ? a->rest[0] : ".", ret) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* What was printed has arrived; a pipe that nobody reads ends the program before that. */
+/* A pipe that nobody reads ends the program before that. */
 static int check_output(void)
 {
-	int r = fflush(stdout);
-
-	if (r == 0 && !ferror(stdout))
-		return EXIT_SUCCESS;
-	log_error("cannot write: %s", strerror(r < 0 ? errno : EIO));
-	return EXIT_FAILURE;
+	return output_arrived() ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 static int show_once(const char *mountpoint, bool clear)
@@ -415,11 +411,11 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
 		(argc == 3 && !strcmp(argv[2], "--help"))) {
 		fputs(usage, stdout);
-		return EXIT_SUCCESS;
+		return check_output();
 	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
 		printf("rwwctl %s\n", RWWFS_VERSION);
-		return EXIT_SUCCESS;
+		return check_output();
 	}
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (!strcmp(argv[1], commands[i].name)) {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/output.h"
 #include "fs/daemon.h"
 #include "fs/fs.h"
 #include "fs/store.h"
@@ -22,7 +23,7 @@ int main(int argc, char **argv)
 		else if (fs.opt.version)
 			printf("rwwfs %s, libfuse %s\n", RWWFS_VERSION, fuse_pkgversion());
 		options_done(&fs.opt);
-		return EXIT_SUCCESS;
+		return output_arrived() ? EXIT_SUCCESS : EXIT_FAILURE;
 	}
 	if (r == 0 && fs.opt.debug)
 		log_set_level(LOG_TRACE);

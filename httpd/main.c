@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/output.h"
 #include "httpd/clock.h"
 #include "httpd/notify.h"
 #include "httpd/options.h"
@@ -164,7 +165,7 @@ int main(int argc, char **argv)
 	log_init("rww-httpd", LOG_NOTE);
 	switch (options_parse(argc, argv, &options)) {
 	case OPTIONS_EXIT_OK:
-		return EXIT_SUCCESS;
+		return output_arrived() ? EXIT_SUCCESS : EXIT_FAILURE;
 	case OPTIONS_EXIT_USAGE:
 		return 2;
 	case OPTIONS_RUN:

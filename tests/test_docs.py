@@ -122,6 +122,18 @@ def help_of(program):
                           timeout=procs.seconds(10)).stdout
 
 
+@pytest.mark.parametrize("word", ["--help", "--version"])
+@pytest.mark.parametrize("program", [mounts.BINARY, CTL, HTTPD], ids=os.path.basename)
+def test_help_that_is_lost_is_a_failure(program, word):
+    if not os.path.exists(program):
+        pytest.skip("rww-httpd: not built")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([program, word], stdout=full, stderr=subprocess.PIPE, text=True,
+                              timeout=procs.seconds(10))
+    assert done.returncode == 1
+    assert done.stderr == f"{os.path.basename(program)}: cannot write: No space left on device\n"
+
+
 @pytest.mark.parametrize("words, shown", [
     (("-x",), "-x"), (("-xf", "/"), "-x"), (("--nonsense", "/"), "--nonsense"),
     (("--help=all",), "--help=all"), (("/", "-zq"), "-z")])
