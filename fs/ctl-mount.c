@@ -47,7 +47,9 @@ static FILE *open_status(const char *mountpoint)
 	if (asprintf(&path, "%s/.rww/status", mountpoint) < 0)
 		return NULL;
 	f = fopen(path, "re");
-	if (!f)
+	if (!f && errno == ENOENT) /* any more */
+		log_error("%s: not on an rwwfs mount", mountpoint);
+	else if (!f)
 		(void)complain(path, errno);
 	return f;
 }

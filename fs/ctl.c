@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/ctl.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -56,6 +57,7 @@ static int complain(const char *path, int e, const char *eperm)
 	const char *why = e == ENOTCONN ? "the daemon of this mount is gone"
 			  : e == EPERM  ? eperm
 			  : e == ERANGE ? "the size is less than what is written"
+			  : e == EFBIG  ? "no file can be that large"
 					: strerror(e);
 
 	log_error("%s: %s", path, why);
@@ -187,10 +189,14 @@ static int do_declare(const struct arguments *a)
 {
 	char text[24];
 	uint64_t size = 0;
+	int r;
 
 	if (a->n != 2)
 		return bad_usage("declare: expected %s", "FILE SIZE");
-	if (parse_size(a->rest[1], &size) < 0)
+	r = parse_size(a->rest[1], &size);
+	if (r == -ERANGE)
+		return bad_usage("declare: size \"%s\": no file can be that large", a->rest[1]);
+	if (r < 0)
 		return bad_usage(
 			"declare: size \"%s\": expected bytes, such as 1000 or 4M", a->rest[1]);
 	snprintf(text, sizeof(text), "%" PRIu64, size);
@@ -257,11 +263,11 @@ static int sleep_on(const char *path, uint64_t deadline)
 static int wait_for(const char *path, uint64_t deadline)
 {
 	char state[256], reason[256];
-	int r = check_file(path);
+	int r;
 
-	if (r < 0)
-		return EXIT_FAILURE;
 	for (;;) {
+		if (check_file(path) < 0) /* it may be unmounted meanwhile */
+			return EXIT_FAILURE;
 		r = get(path, "user.rww.state", state, sizeof(state));
 		if (r < 0)
 			return complain(path, -r, strerror(-r));
@@ -340,7 +346,11 @@ static int bad_value(int option, const char *value, const char *expected)
 
 static int set_count(const char *value, uint64_t *ret)
 {
-	if (parse_u64(value, ret) == 0 && *ret)
+	int r = parse_u64(value, ret);
+
+	if (r == -ERANGE)
+		*ret = UINT64_MAX; /* nobody sees the end of that */
+	if (r == -ERANGE || (r == 0 && *ret))
 		return EXIT_SUCCESS;
 	return bad_value(OPT_COUNT, value, "a number, 1 at least");
 }
@@ -384,6 +394,11 @@ static int parse(const struct command *c, int argc, char **argv, struct argument
 	int o, r;
 
 	opterr = 0;
+	if (c->run == do_declare && argc == 3 && argv[2][0] == '-' && isdigit(argv[2][1])) {
+		ret->n = 2; /* a number, if no size */
+		ret->rest = argv + 1;
+		return EXIT_SUCCESS;
+	}
 	while ((o = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
 		if (o == ':')
 			return bad_usage("option \"%s\": expected a value", argv[optind - 1]);

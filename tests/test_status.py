@@ -181,6 +181,23 @@ def test_rwwctl_says_when_its_output_is_lost(growing, args):
     assert done.stderr == "rwwctl: cannot write: No space left on device\n"
 
 
+@pytest.mark.modes("off")
+def test_rwwctl_when_it_is_unmounted_meanwhile(mode, make_mount):
+    mount = make_mount(mode, over_itself=True)
+    writer = mount.writer("f")
+    watching = mount.popen([RWWCTL, "watch", "--interval=0.01", mount.mnt], stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True)
+    waiting = mount.popen([RWWCTL, "wait", mount.path("f")], stderr=subprocess.PIPE, text=True)
+    assert watching.stdout.readline()
+    procs.wait_until(lambda: procs.blocked_in(waiting.pid, "poll"), "rwwctl to wait")
+    mount.kill(signal.SIGTERM)
+    assert mount.wait() == 0
+    assert waiting.communicate(timeout=procs.seconds(10))[1] == \
+        f"rwwctl: {mount.path('f')}: not on an rwwfs mount\n"
+    assert watching.communicate(timeout=procs.seconds(10))[1] == \
+        f"rwwctl: {mount.mnt}: not on an rwwfs mount\n"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="root: not running as root")
 def test_a_mount_of_long_names_is_known(tmp_path):
     """Its line in /proc/mounts has more than the 4096 bytes that getmntent(3) reads."""
@@ -254,6 +271,8 @@ def test_rwwctl_in_the_wrong_place(growing):
         rwwctl(mount, command, mount.mnt, code=1)
     _, error = rwwctl(mount, "declare", mount.path("f"), "2", code=1)
     assert error.endswith("/f: the size is less than what is written\n")
+    _, error = rwwctl(mount, "declare", mount.path("f"), "8388608T", code=1)
+    assert error.endswith("/f: no file can be that large\n")
     assert mount.xattr("f", "state") == "growing"
 
 
@@ -262,6 +281,9 @@ def test_rwwctl_in_the_wrong_place(growing):
     (("frobnicate",), 'unknown command "frobnicate": see rwwctl --help'),
     (("declare", "f"), "declare: expected FILE SIZE"),
     (("declare", "f", "much"), 'declare: size "much": expected bytes, such as 1000 or 4M'),
+    (("declare", "f", "-1"), 'declare: size "-1": expected bytes, such as 1000 or 4M'),
+    (("declare", "f", "9" * 20), f'declare: size "{"9" * 20}": no file can be that large'),
+    (("declare", "f", "16777216T"), 'declare: size "16777216T": no file can be that large'),
     (("abort",), "abort: expected FILE..."),
     (("abort", "--reason", "x" * 201, "f"),
      f'abort: reason "{"x" * 20}...": expected at most 200 bytes'),
