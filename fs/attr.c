@@ -69,12 +69,36 @@ void attr_get(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		reply_attr(req, &stx);
 }
 
-/* Truncation always goes through struct file, so that no reader misses it. by_name: no descriptor
- * shows that it was opened for that. */
+static int truncate_as_caller(fuse_req_t req, struct file *f, off_t size)
+{
+	struct creds creds;
+	int r;
+
+	creds_take_for_data(req, &creds);
+	r = file_truncate(fs_of(req), f, (uint64_t)size);
+	creds_give_back(&creds);
+	return r;
+}
+
+/* truncate(2): no descriptor shows that it was opened for that. Setup lock held. */
+static int truncate_by_name(fuse_req_t req, struct file *f, off_t size)
+{
+	struct fs *fs = fs_of(req);
+	int r = open_check_flags(f, O_WRONLY | O_TRUNC);
+
+	if (r < 0)
+		return r;
+	end_recall_open(fs, f);
+	r = truncate_as_caller(req, f, size);
+	if (r == 0 && size == 0)
+		end_emptied(fs, f);
+	return r;
+}
+
+/* Truncation always goes through struct file, so that no reader misses it. */
 static int set_size(fuse_req_t req, struct inode *i, off_t size, bool by_name)
 {
 	struct fs *fs = fs_of(req);
-	struct creds creds;
 	struct file *f;
 	int r = file_get(fs, i, &f);
 
@@ -82,15 +106,12 @@ static int set_size(fuse_req_t req, struct inode *i, off_t size, bool by_name)
 		return r;
 	pthread_mutex_lock(&f->setup);
 	r = file_open_descriptors(fs, f, false, true, -1);
-	pthread_mutex_unlock(&f->setup);
 	if (r == 0 && by_name)
-		r = open_check_flags(f, O_WRONLY | O_TRUNC);
-	if (r == 0) {
-		creds_take_for_data(req, &creds);
-		r = file_truncate(fs, f, (uint64_t)size);
-		creds_give_back(&creds);
-		hold_wake(fs, f);
-	}
+		r = truncate_by_name(req, f, size);
+	pthread_mutex_unlock(&f->setup);
+	if (r == 0 && !by_name)
+		r = truncate_as_caller(req, f, size);
+	hold_wake(fs, f);
 	file_put(fs, f);
 	return r;
 }

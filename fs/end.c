@@ -428,11 +428,15 @@ static void let_others_go_locked(struct file *f, const struct handle *h)
 	}
 }
 
-/* f was aborted and has been emptied by one who cannot write it. Setup lock held. */
-static void begin_afresh(struct fs *fs, struct file *f)
+void end_emptied(struct fs *fs, struct file *f)
 {
-	bool later = false, written;
+	bool later = false, aborted, written;
 
+	pthread_mutex_lock(&fs->files_lock);
+	aborted = f->state == FILE_ABORTED;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (!aborted)
+		return;
 	grow(fs, f);
 	pthread_mutex_lock(&fs->files_lock);
 	written = f->writers;
@@ -447,10 +451,9 @@ static void begin_afresh(struct fs *fs, struct file *f)
 
 void end_begin_anew(struct fs *fs, struct file *f, const struct handle *h, bool had_bytes)
 {
-	bool was, aborted;
+	bool was;
 
 	pthread_mutex_lock(&fs->files_lock);
-	aborted = f->state == FILE_ABORTED;
 	was = f->state == FILE_GROWING && f->declared != RULE_NONE &&
 	      (had_bytes || !is_written_by_others_locked(f, h));
 	if (was)
@@ -460,8 +463,8 @@ void end_begin_anew(struct fs *fs, struct file *f, const struct handle *h, bool 
 	pthread_mutex_unlock(&fs->files_lock);
 	if (was)
 		mark(fs, f, false, RULE_NONE, "");
-	else if (aborted)
-		begin_afresh(fs, f);
+	else
+		end_emptied(fs, f);
 }
 
 /* The file of i, with a descriptor to write attributes with, its setup lock held. */

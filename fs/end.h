@@ -71,10 +71,14 @@ int end_declare(struct fs *fs, struct inode *i, uint64_t size);
 /*
  * h, a handle of f, has emptied it to begin anew; had_bytes: there was something. A size that was
  * declared is that of bytes that are gone; of an empty file it is that of bytes to come, as in
- * "(rwwctl declare f 100; cmd >f) 3>f", as long as somebody else has it open. An aborted one, which
- * h cannot write, is complete then, or grows if somebody else can. Setup lock held.
+ * "(rwwctl declare f 100; cmd >f) 3>f", as long as somebody else has it open. Setup lock held.
  */
 void end_begin_anew(struct fs *fs, struct file *f, const struct handle *h, bool had_bytes);
+/*
+ * f has been emptied by one who cannot write it. If it was aborted it is complete then, or grows if
+ * somebody else can. Setup lock held.
+ */
+void end_emptied(struct fs *fs, struct file *f);
 /* f has this size: more than was declared ends the declaration. Files lock held. */
 void end_check_declared_locked(struct file *f, uint64_t size);
 

@@ -290,9 +290,18 @@ def empty(path):
     os.close(os.open(path, os.O_RDONLY | os.O_TRUNC))
 
 
+def truncate(path):
+    """By name, as truncate(2) of Perl and Python does."""
+    os.truncate(path, 0)
+
+
+without_writing = pytest.mark.parametrize("way", [empty, truncate])
+
+
 @pytest.mark.parametrize("options", ["", "sync=complete"])
 @pytest.mark.parametrize("declared", [False, True], ids=["", "declared"])
-def test_emptied_by_a_reader_it_is_complete(mode, make_mount, options, declared):
+@without_writing
+def test_emptied_by_a_reader_it_is_complete(mode, make_mount, options, declared, way):
     mount = make_mount(mode, options)
     writer = mount.writer("f")
     writer.write(b"hello")
@@ -302,17 +311,18 @@ def test_emptied_by_a_reader_it_is_complete(mode, make_mount, options, declared)
     assert follower.read(5) == b"hello"
     writer.agent.kill()
     mount.wait_state("f", "aborted")
-    mount.agent().call(empty, mount.path("f"))
+    mount.agent().call(way, mount.path("f"))
     check_complete(mount, data=b"")
     assert end_of(mount) == [b"complete", None, None, b"0", 0]
     assert follower.errno(os.read, 1) == errno.EIO, "it was cut"
 
 
-def test_emptied_by_a_reader_it_grows_afresh(growing):
+@without_writing
+def test_emptied_by_a_reader_it_grows_afresh(growing, way):
     """If somebody can still write it, who had no part in its end."""
     mount, writer = growing
     assert set_state(mount, b"aborted") == 0
-    mount.agent().call(empty, mount.path("f"))
+    mount.agent().call(way, mount.path("f"))
     assert end_of(mount) == [b"growing", None, None, b"1", 0]
     writer.pwrite(b"again", 0)
     reader = mount.reader("f")
