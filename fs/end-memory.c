@@ -33,6 +33,7 @@ void end_forget(void *data, struct inode *i)
 
 void end_forget_of_file_locked(struct fs *fs, struct file *f)
 {
+	f->inode->end_known = true;
 	if (forget_locked(f->inode))
 		inode_unref(&fs->inodes, f->inode); /* f has another */
 }
@@ -47,6 +48,7 @@ void end_remember_locked(struct fs *fs, struct inode *i, bool found, bool keep, 
 	if (!i->aborted)
 		list_add_tail(&fs->aborted, &a->on_all);
 	i->aborted = a;
+	i->end_known |= !found;
 	a->inode = i;
 	a->declared = declared;
 	a->found = found;
@@ -55,6 +57,12 @@ void end_remember_locked(struct fs *fs, struct inode *i, bool found, bool keep, 
 		inode_ref(&fs->inodes, i);
 	}
 	snprintf(a->reason, sizeof(a->reason), "%s", reason);
+}
+
+/* Whether r, of marker_read(), says if there is a marker. */
+static bool is_told(int r)
+{
+	return r == 0 || r == -ENODATA || r == -EOPNOTSUPP;
 }
 
 /* What a marker on a file that nobody writes says. */
@@ -82,7 +90,7 @@ void end_recall(struct fs *fs, struct inode *i, int dir_fd, const char *name)
 	SCOPED_LOCK(&fs->files_lock);
 	if (i->end_known || i->file) /* opened meanwhile: that knows better */
 		return;
-	i->end_known = true;
+	i->end_known = is_told(r); /* or asked again when it is opened */
 	if (r == 0)
 		believe_locked(fs, i, &m);
 }
@@ -106,12 +114,25 @@ static bool is_doubtful_locked(const struct inode *i)
 	return i->aborted && i->aborted->found && !(f && f->writers);
 }
 
+/* Of a file that is open. What cannot be read may say that it was cut off. */
+static int read_marker(int fd, struct marker *ret, bool *ret_told)
+{
+	int r = marker_read(fd, ret);
+
+	*ret_told = is_told(r);
+	if (*ret_told)
+		return r;
+	*ret = (struct marker){.aborted = true, .declared = RULE_NONE};
+	snprintf(ret->reason, sizeof(ret->reason), "its marker cannot be read: %s", strerror(-r));
+	return 0;
+}
+
 void end_recall_open(struct fs *fs, struct file *f)
 {
 	struct inode *i = f->inode;
 	struct marker m;
 	int r = -ENODATA;
-	bool known, doubtful, ended;
+	bool known, doubtful, ended, told = true;
 
 	pthread_mutex_lock(&fs->files_lock);
 	known = i->end_known;
@@ -120,13 +141,13 @@ void end_recall_open(struct fs *fs, struct file *f)
 	if ((f->recalled && !doubtful) || file_fd(f) < 0)
 		return;
 	if (!known || doubtful)
-		r = marker_read(file_fd(f), &m);
+		r = read_marker(file_fd(f), &m, &told);
 	ended = doubtful && r == -ENODATA;
 	pthread_mutex_lock(&fs->files_lock);
 	f->recalled = true;
 	if (r == 0 && !i->end_known)
 		believe_locked(fs, i, &m);
-	i->end_known = true;
+	i->end_known |= told;
 	if (ended) {
 		f->marked = false;
 		f->state = FILE_COMPLETE;
@@ -148,9 +169,9 @@ void end_recall_again(struct fs *fs, struct inode *i)
 	bool doubtful;
 
 	pthread_mutex_lock(&fs->files_lock);
-	doubtful = is_doubtful_locked(i);
+	doubtful = is_doubtful_locked(i) || (!i->end_known && !i->file);
 	pthread_mutex_unlock(&fs->files_lock);
-	if (!doubtful || file_get(fs, i, &f) < 0)
+	if (!doubtful || i->type != S_IFREG || file_get(fs, i, &f) < 0)
 		return;
 	if (pthread_mutex_trylock(&f->setup) == 0) {
 		if (file_open_descriptors(fs, f, true, false, -1) == 0)

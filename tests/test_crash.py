@@ -98,6 +98,25 @@ def test_kernels_and_containers_without_getxattrat(mode, make_mount, error):
     assert second.xattr("f", "state") == "aborted"
 
 
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("calls", [("464",), ("464", "193")], ids=["by name", "at all"])
+def test_a_marker_that_cannot_be_read(mode, make_mount, calls):
+    """getxattrat(2), and fgetxattr(2) of a descriptor."""
+    mount = make_mount(mode)
+    mount.writer("f").write(b"hello")
+    crash(mount)
+    wrapper = [x for call in calls
+               for x in (sys.executable, refuse.__file__, call, str(errno.EIO))]
+    second = make_mount(mode, store=mount.store, wrapper=wrapper)
+    assert second.xattr("f", "state") == "aborted"
+    assert how_it_reads(second, "f") == (b"hello", "EIO")
+    again = second.open("f", os.O_WRONLY | os.O_APPEND)
+    again.write(b"!")
+    again.close()
+    second.wait_state("f", "complete")
+    assert how_it_reads(second, "f") == (b"hello!", "end")
+
+
 def test_an_abort_survives_a_proper_unmount(mount, mode, make_mount):
     writer = mount.writer("f")
     writer.write(b"hello")
