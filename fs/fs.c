@@ -344,6 +344,20 @@ static void block_signals(void)
 	signal(SIGXFSZ, SIG_IGN); /* RLIMIT_FSIZE: whoever wrote is told */
 }
 
+static void warn_of_unseen_ends(const struct fs *fs)
+{
+	const char *options = fs->opt.mount_options;
+
+	if (fs->opt.abort_on == ABORT_ON_NEVER)
+		return;
+	if (fs->privileged && !creds_may_see_ends())
+		log_warn("without CAP_SYS_PTRACE nobody tells how a process ended: the file of a "
+			 "writer that is killed will look complete");
+	else if (!fs->privileged && options && strstr(options, "allow_"))
+		log_warn("only root is told how processes of others end: the file of a writer of "
+			 "another user that is killed will look complete");
+}
+
 int fs_run(struct fs *fs)
 {
 	int for_files;
@@ -360,9 +374,6 @@ int fs_run(struct fs *fs)
 	(void)fstatvfs(fs->store_fd, &sv); /* then 4096 it is */
 	fs->block = sv.f_bsize <= 4096 ? 4096 : sv.f_bsize < 65536 ? sv.f_bsize : 65536;
 	fs->privileged = geteuid() == 0;
-	if (fs->privileged && fs->opt.abort_on != ABORT_ON_NEVER && !creds_may_see_ends())
-		log_warn("without CAP_SYS_PTRACE nobody tells how a process ended: the file of a "
-			 "writer that is killed will look complete");
 	process_init();
 	pthread_mutex_init(&fs->files_lock, NULL);
 	status_init(fs);
@@ -377,6 +388,7 @@ int fs_run(struct fs *fs)
 	if (r == 0) {
 		int completer = completer_start(fs), invalidator = invalidate_start(fs);
 
+		warn_of_unseen_ends(fs);
 		r = watch_start(fs);
 		if (r == 0)
 			r = completer ? completer : invalidator;

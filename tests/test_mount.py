@@ -321,6 +321,22 @@ def test_auto_unmount_that_fusermount3_does_not_know(make_mount, background):
 
 
 @needs_root
+@pytest.mark.modes("user")
+def test_a_user_who_cannot_see_how_others_end_is_told(mode, make_mount):
+    mount = make_mount(mode, "allow_other", start=False)
+    conf = os.path.join(mount.base, "fuse.conf")
+    with open(conf, "w") as f:
+        f.write("user_allow_other\n")
+    subprocess.run(["mount", "--bind", conf, "/etc/fuse.conf"], check=True)
+    try:
+        mount.allow_log("^rwwfs: only root is told how processes of others end: ")
+        mount.start()
+    finally:
+        subprocess.run(["umount", "/etc/fuse.conf"], check=True)
+    assert "only root is told" in mount.log()
+
+
+@needs_root
 def test_options_given_separately(base, make_mount):
     mount = make_mount("off", start=False)
     argv = [BINARY, mount.store, mount.mnt, "-f", "-o", "passthrough=off", "-ohold=none",
