@@ -251,37 +251,54 @@ void end_complete_closed(struct fs *fs, struct file *f, uint64_t writers)
 		hold_wake(fs, f);
 }
 
+/*
+ * Ends f, which nobody writes any more, as it deserves, or leaves that to completer.c. Tells
+ * whether it ended. Setup lock held.
+ */
+static bool end_closed(struct fs *fs, struct file *f, const char *reason)
+{
+	if (reason || fs->opt.sync != SYNC_COMPLETE) {
+		finish(fs, f, reason);
+		return true;
+	}
+	SCOPED_LOCK(&fs->files_lock);
+	completer_add_locked(fs, f);
+	return false;
+}
+
+static void let_linger(struct fs *fs, struct file *f)
+{
+	struct stat st;
+
+	pthread_mutex_lock(&fs->files_lock);
+	f->linger_until_ms = clock_ms() + fs->opt.linger_ms;
+	list_add_tail(&fs->lingering, &f->lingering);
+	file_ref_locked(f);
+	pthread_mutex_unlock(&fs->files_lock);
+	if (fstat(file_fd(f), &st) == 0 && !st.st_nlink)
+		end_name_gone(fs, f->inode); /* before it was on the list */
+	else
+		watch_ring(&fs->watch);
+}
+
 bool end_writer_goes(struct fs *fs, struct handle *h)
 {
 	struct file *f = h->file;
 	autofree char *reason = NULL;
-	struct stat st;
-	bool last, lingers = false, later = false;
+	bool last;
 
 	pthread_mutex_lock(&fs->files_lock);
 	last = --f->writers == 0 && f->state == FILE_GROWING;
 	/* Of the last close, though the RELEASE of another may be handled later. */
 	if (!f->writers)
 		reason = steal_ptr(&f->failed);
-	if (last && !reason) {
-		lingers = fs->opt.linger_ms;
-		later = lingers || fs->opt.sync == SYNC_COMPLETE;
-	}
-	if (lingers) {
-		f->linger_until_ms = clock_ms() + fs->opt.linger_ms;
-		list_add_tail(&fs->lingering, &f->lingering);
-		file_ref_locked(f);
-	} else if (later) {
-		completer_add_locked(fs, f);
-	}
 	pthread_mutex_unlock(&fs->files_lock);
-	if (lingers && fstat(file_fd(f), &st) == 0 && !st.st_nlink)
-		end_name_gone(fs, f->inode); /* before it was on the list */
-	else if (lingers)
-		watch_ring(&fs->watch);
-	else if (last && !later)
-		finish(fs, f, reason);
-	return last && !later;
+	if (!last)
+		return false;
+	if (reason || !fs->opt.linger_ms)
+		return end_closed(fs, f, reason);
+	let_linger(fs, f);
+	return false;
 }
 
 void end_look(struct fs *fs, const struct file *f, struct end_before *ret)
@@ -430,23 +447,16 @@ static void let_others_go_locked(struct file *f, const struct handle *h)
 
 void end_emptied(struct fs *fs, struct file *f)
 {
-	bool later = false, aborted, written;
+	bool aborted, written;
 
 	pthread_mutex_lock(&fs->files_lock);
 	aborted = f->state == FILE_ABORTED;
-	pthread_mutex_unlock(&fs->files_lock);
-	if (!aborted)
-		return;
-	grow(fs, f);
-	pthread_mutex_lock(&fs->files_lock);
 	written = f->writers;
-	if (!written && fs->opt.sync == SYNC_COMPLETE) {
-		later = true;
-		completer_add_locked(fs, f);
-	}
 	pthread_mutex_unlock(&fs->files_lock);
-	if (!written && !later)
-		finish(fs, f, NULL);
+	if (aborted)
+		grow(fs, f);
+	if (aborted && !written)
+		(void)end_closed(fs, f, NULL); /* the caller wakes in any case */
 }
 
 void end_begin_anew(struct fs *fs, struct file *f, const struct handle *h, bool had_bytes)
