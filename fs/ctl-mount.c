@@ -11,7 +11,7 @@
 
 static int complain(const char *path, int e)
 {
-	if (e == ENOTCONN)
+	if (e == ENOTCONN || e == ECONNABORTED) /* before, or meanwhile */
 		log_error("%s: the daemon of this mount is gone", path);
 	else
 		log_error("%s: %s", path, strerror(e));

@@ -185,11 +185,12 @@ def test_rwwctl_says_when_its_output_is_lost(growing, args):
 def test_rwwctl_when_it_is_unmounted_meanwhile(mode, make_mount):
     mount = make_mount(mode, over_itself=True)
     writer = mount.writer("f")
-    watching = mount.popen([RWWCTL, "watch", "--interval=0.01", mount.mnt], stdout=subprocess.PIPE,
+    watching = mount.popen([RWWCTL, "watch", "--interval=1", mount.mnt], stdout=subprocess.PIPE,
                            stderr=subprocess.PIPE, text=True)
     waiting = mount.popen([RWWCTL, "wait", mount.path("f")], stderr=subprocess.PIPE, text=True)
     assert watching.stdout.readline()
-    procs.wait_until(lambda: procs.blocked_in(waiting.pid, "poll"), "rwwctl to wait")
+    for program in waiting, watching:
+        procs.wait_until(lambda: procs.blocked_in(program.pid, "poll"), "rwwctl to sleep")
     mount.kill(signal.SIGTERM)
     assert mount.wait() == 0
     assert waiting.communicate(timeout=procs.seconds(10))[1] == \
