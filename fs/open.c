@@ -181,6 +181,19 @@ static enum decision decide(
 }
 
 /*
+ * Whether it would wait, or look up again, and is the kernel's open of a growing file for an event
+ * of fanotify(7): the listener's read(2) is to have the event, and a writer may be waiting for what
+ * the listener says to it.
+ */
+static bool opens_for_listener(
+	fuse_req_t req, struct file *f, enum decision decision, enum handle_kind kind)
+{
+	if (decision != OPEN_WAIT && decision != OPEN_AGAIN && kind != HANDLE_FOLLOWER)
+		return false;
+	return file_is_growing(fs_of(req), f) && process_is_reading(fuse_req_ctx(req)->pid);
+}
+
+/*
  * The same, with what needs to know the caller. The kernel itself opens a file to ask for its
  * flags (fs/fuse/ioctl.c, fuse_priv_ioctl_prepare()), with none of its own, where open(2) has
  * O_LARGEFILE: it does not look up again, and whoever writes must not wait for himself.
@@ -195,6 +208,10 @@ static enum decision decide_reader(fuse_req_t req, struct file *f, const struct 
 		return decision == OPEN_WAIT && writes_itself(req, f) ? OPEN_NOW : decision;
 	if (fi->flags & O_TRUNC) /* it is to be empty, and the kernel knows */
 		return decision;
+	if (opens_for_listener(req, f, decision, *ret)) {
+		*ret = HANDLE_PLAIN;
+		return OPEN_NOW;
+	}
 	if (*ret == HANDLE_FOLLOWER && decision == OPEN_NOW && file_is_growing(fs, f))
 		return decide_follower(req, f, fi, sent_back);
 	return decision;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/process.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -115,6 +116,19 @@ pid_t process_of(pid_t thread)
 		return 0;
 	line = strstr(text, "\nTgid:");
 	return line ? atoi(line + 6) : 0;
+}
+
+bool process_is_reading(pid_t thread)
+{
+	char text[256] = "";
+	int tries = 20;
+
+	if (thread <= 0)
+		return false;
+	/* It is about to wait, or was kept from the processor on the way. */
+	while (read_proc(thread, "syscall", text, sizeof(text)) && text[0] == 'r' && --tries)
+		(void)usleep(50);
+	return isdigit((unsigned char)text[0]) && atoi(text) == SYS_read;
 }
 
 void process_command(pid_t pid, char *ret, size_t size)
