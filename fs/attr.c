@@ -66,7 +66,7 @@ void attr_get(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (r < 0)
 		reply_error(req, r);
 	else
-		reply_attr(req, &stx);
+		reply_attr(req, i, &stx);
 }
 
 static int truncate_as_caller(fuse_req_t req, struct file *f, off_t size)
@@ -191,7 +191,7 @@ void attr_set(
 	if (r < 0)
 		reply_error(req, r);
 	else
-		reply_attr(req, &stx);
+		reply_attr(req, i, &stx);
 }
 
 /* Of the filesystem that it is on: others may lie in the store. */

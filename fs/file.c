@@ -111,6 +111,7 @@ void file_put(struct fs *fs, struct file *f)
 		return;
 	}
 	__atomic_store_n(&f->inode->file, NULL, __ATOMIC_RELAXED); /* inode_is_open() */
+	f->inode->mapped = false;
 	list_del(&f->on_all);
 	watch_disarm_locked(fs, f);
 	pthread_mutex_unlock(&fs->files_lock);

@@ -153,6 +153,12 @@ void invalidate_then_reply(fuse_req_t req, struct file *f, uint64_t offset, size
 	pthread_cond_signal(&fs->invalidator.more);
 }
 
+void invalidate_attributes(struct fs *fs, struct inode *i)
+{
+	/* From -1 on: no page. Fails when the kernel does not know it. */
+	(void)fuse_lowlevel_notify_inval_inode(fs->session, fs_ino(fs, i), -1, 0);
+}
+
 /* -- the thread ------------------------------------------------------------------------------- */
 
 static bool is_being_read_locked(const struct invalidator *v, const struct job *job)

@@ -35,6 +35,8 @@ struct invalidator {
 
 /* Starts the thread. Negative errno. */
 int invalidate_start(struct fs *fs);
+/* The kernel asks for the attributes of i when it needs them again. Waits for nobody. */
+void invalidate_attributes(struct fs *fs, struct inode *i);
 /* Answers what is queued and ends the thread, once no request is served any more. */
 void invalidate_stop(struct fs *fs);
 

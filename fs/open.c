@@ -32,6 +32,7 @@
 #include "fs/end.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/invalidate.h"
 #include "fs/passthrough.h"
 #include "fs/process.h"
 #include "fs/reply.h"
@@ -225,6 +226,8 @@ static void choose_path(struct fs *fs, const struct handle *h, struct fuse_file_
 	fi->noflush = h->kind != HANDLE_WRITER || fs->opt.abort_on == ABORT_ON_NEVER;
 	if (file_is_passthrough(f)) {
 		passthrough_set(fi, f->backing_id);
+		if ((fi->flags & O_ACCMODE) == O_RDWR)
+			f->inode->mapped = true;
 		fi->direct_io =
 			h->kind == HANDLE_FOLLOWER || (is_writer(fi) && (fi->flags & O_DIRECT));
 	} else if (h->kind == HANDLE_PLAIN && !h->was_growing) {
@@ -407,6 +410,8 @@ static void open_file(
 	}
 	if (r < 0 && h)
 		file_remove_handle(fs, h);
+	if (r == 0 && h && f->inode->mapped)
+		invalidate_attributes(fs, f->inode); /* those that it was told to keep */
 	if (r < 0)
 		reply_error(req, r);
 	else if (reply_open(req, fi) < 0)

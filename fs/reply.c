@@ -74,20 +74,21 @@ static double seconds(uint64_t ms)
 	return (double)ms / 1000;
 }
 
-/* With passthrough a write clears set-id bits in the store, which the kernel learns by asking. */
-static double attr_seconds(struct fs *fs, const struct statx *stx)
+/* With passthrough a write clears set-id bits in the store, and one through a mapping changes the
+ * times, which the kernel learns by asking. */
+static double attr_seconds(struct fs *fs, const struct inode *i, const struct statx *stx)
 {
 	bool set_id = S_ISREG(stx->stx_mode) && (stx->stx_mode & (S_ISUID | S_ISGID));
 
-	return set_id ? 0 : seconds(fs->opt.attr_timeout_ms);
+	return set_id || i->mapped ? 0 : seconds(fs->opt.attr_timeout_ms);
 }
 
-void reply_attr(fuse_req_t req, const struct statx *stx)
+void reply_attr(fuse_req_t req, const struct inode *i, const struct statx *stx)
 {
 	struct stat st;
 
 	inode_stat_from_statx(&fs_of(req)->inodes, stx, &st);
-	(void)fuse_reply_attr(req, &st, attr_seconds(fs_of(req), stx));
+	(void)fuse_reply_attr(req, &st, attr_seconds(fs_of(req), i, stx));
 }
 
 void reply_fill_entry(
@@ -95,7 +96,7 @@ void reply_fill_entry(
 {
 	*ret = (struct fuse_entry_param){
 		.ino = (fuse_ino_t)(uintptr_t)i,
-		.attr_timeout = attr_seconds(fs, stx),
+		.attr_timeout = attr_seconds(fs, i, stx),
 		.entry_timeout = seconds(fs->opt.entry_timeout_ms),
 	};
 	inode_stat_from_statx(&fs->inodes, stx, &ret->attr);

@@ -24,7 +24,7 @@ void reply_offset(fuse_req_t req, off_t offset);
 void reply_link(fuse_req_t req, const char *target);
 void reply_xattr_size(fuse_req_t req, size_t size);
 void reply_statfs(fuse_req_t req, const struct statvfs *sv);
-void reply_attr(fuse_req_t req, const struct statx *stx);
+void reply_attr(fuse_req_t req, const struct inode *i, const struct statx *stx);
 void reply_ioctl(fuse_req_t req, const void *out, size_t size);
 void reply_poll(fuse_req_t req, unsigned events);
 

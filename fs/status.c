@@ -97,7 +97,7 @@ void status_getattr(fuse_req_t req, struct inode *i)
 	struct statx stx;
 
 	describe(fs_of(req), i, &stx);
-	reply_attr(req, &stx);
+	reply_attr(req, i, &stx);
 }
 
 /* --- the document --------------------------------------------------------------------------- */

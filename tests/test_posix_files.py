@@ -355,6 +355,25 @@ def test_a_mapping_outlives_its_descriptor(pair):
     pair.compare(mapped_after_close)
 
 
+def times_of_a_mapping(d):
+    """Bytes stored through it change the times at once, and they stay so when it is closed."""
+    path = f"{d}/f"
+    touch(path, os.O_WRONLY | os.O_CREAT, data=b"x" * 4096)
+    os.utime(path, (1e9, 1e9))
+    fd = os.open(path, os.O_RDWR)
+    with mmap.mmap(fd, 4096) as mapping:
+        seen = [os.stat(path).st_mtime, os.fstat(fd).st_mtime]
+        mapping[0] = 1
+        seen += [os.stat(path).st_mtime > 1e9, os.fstat(fd).st_mtime > 1e9]
+    os.close(fd)
+    return seen + [os.stat(path).st_mtime > 1e9]
+
+
+@pytest.mark.modes("on")
+def test_a_mapping_changes_the_times(pair):
+    pair.compare(times_of_a_mapping)
+
+
 def append_lines(path, who, count):
     fd = os.open(path, os.O_WRONLY | os.O_APPEND)
     for i in range(count):
