@@ -14,6 +14,7 @@
 #include "fs/creds.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/invalidate.h"
 #include "fs/reply.h"
 
 /* Large enough for every argument below. */
@@ -68,6 +69,8 @@ void ioctl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct
 	creds_give_back(&creds);
 	if (f)
 		file_put(fs, f);
+	if (r == 0 && goes_in)
+		invalidate_attributes(fs, fs_inode(fs, ino)); /* the ctime */
 	if (r < 0)
 		reply_error(req, r);
 	else

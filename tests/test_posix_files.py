@@ -268,6 +268,26 @@ def test_inode_flags_of_growing_files(pair):
     pair.compare(inode_flags)
 
 
+def time_of_inode_flags(d):
+    """To set them changes the ctime, which stat shows at once."""
+    path, clock = f"{d}/f", f"{d}/clock"
+    for name in (path, clock):
+        touch(name, os.O_WRONLY | os.O_CREAT)
+    fd = os.open(path, os.O_RDONLY)
+    before = os.fstat(fd).st_ctime_ns
+    while os.stat(clock).st_ctime_ns <= before:  # the store's clock ticks
+        os.utime(clock)
+    flags = fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8))
+    fcntl.ioctl(fd, FS_IOC_SETFLAGS, flags)
+    seen = [os.fstat(fd).st_ctime_ns > before, os.stat(path).st_ctime_ns > before]
+    os.close(fd)
+    return seen
+
+
+def test_inode_flags_change_the_ctime(pair):
+    pair.compare(time_of_inode_flags)
+
+
 def own_inode_flags(d):
     fd = os.open(f"{d}/f", os.O_WRONLY | os.O_CREAT)
     os.write(fd, b"some")
