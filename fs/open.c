@@ -191,7 +191,7 @@ static bool opens_for_listener(
 {
 	if (decision != OPEN_WAIT && decision != OPEN_AGAIN && kind != HANDLE_FOLLOWER)
 		return false;
-	return file_is_growing(fs_of(req), f) && process_is_reading(fuse_req_ctx(req)->pid);
+	return file_is_growing(fs_of(req), f) && process_reads_events(fuse_req_ctx(req)->pid);
 }
 
 /*

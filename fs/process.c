@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/process.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -118,17 +117,31 @@ pid_t process_of(pid_t thread)
 	return line ? atoi(line + 6) : 0;
 }
 
-bool process_is_reading(pid_t thread)
+/* The number of its descriptor that a thread, which waits for an answer, reads from; -1: none. */
+static int reads_from(pid_t thread)
 {
 	char text[256] = "";
-	int tries = 20;
+	int tries = 20, number;
+	unsigned fd;
 
-	if (thread <= 0)
-		return false;
 	/* It is about to wait, or was kept from the processor on the way. */
 	while (read_proc(thread, "syscall", text, sizeof(text)) && text[0] == 'r' && --tries)
 		(void)usleep(50);
-	return isdigit((unsigned char)text[0]) && atoi(text) == SYS_read;
+	return sscanf(text, "%d %x", &number, &fd) == 2 && number == SYS_read ? (int)fd : -1;
+}
+
+bool process_reads_events(pid_t thread)
+{
+	static const char fanotify[] = "anon_inode:[fanotify]";
+	char path[64], target[sizeof(fanotify)];
+	int fd = thread > 0 ? reads_from(thread) : -1;
+	ssize_t n;
+
+	if (fd < 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", thread, fd);
+	n = readlink(path, target, sizeof(target));
+	return n == sizeof(fanotify) - 1 && !memcmp(target, fanotify, (size_t)n);
 }
 
 void process_command(pid_t pid, char *ret, size_t size)

@@ -18,10 +18,10 @@ bool process_is_failing(pid_t pid, bool status_counts, char *reason, size_t size
 /* The process that a thread belongs to; 0 if it cannot be told. */
 pid_t process_of(pid_t thread);
 /*
- * Whether the thread, which waits for an answer, called read(2): what it opens there the kernel
- * opens for it, a listener of fanotify(7). False if it cannot be told.
+ * Whether the thread, which waits for an answer, is a listener of fanotify(7) that reads its
+ * events: the kernel opens their files for it meanwhile. False if it cannot be told.
  */
-bool process_is_reading(pid_t thread);
+bool process_reads_events(pid_t thread);
 /* Its command; empty if it cannot be told. */
 void process_command(pid_t pid, char *ret, size_t size);
 

@@ -62,6 +62,7 @@ def converse(rand, client, listens):
         client.reset()
 
 
+@pytest.mark.modes("on", "off")
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_garbled_requests(serve, mount, pem, tls, seed):
