@@ -101,6 +101,7 @@ class Terminal:
     def __init__(self, folder):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's "&" may have ignored it
             os.execvpe(QUICKSTART, [QUICKSTART], environment(folder))
         self.seen = ""
 
