@@ -3,7 +3,7 @@
  * Who waits, and waking them.
  *
  * A waiter is a request that was not answered yet: a read at the live edge, or an open (hold=open,
- * of a file that is still empty, or of one whose setup lock is not to be had, see open.c). It is
+ * of a file that is still empty, or where something cannot be had at once, see open.c). It is
  * owned by exactly one of: the thread that makes it, until it is listed; the lists, while it is
  * listed; whoever takes it off a list under the files lock, who then answers and frees it. The
  * order on which everything rests:

@@ -184,14 +184,14 @@ static enum decision decide(
 /*
  * Whether it would wait, or look up again, and is the kernel's open of a growing file for an event
  * of fanotify(7): the listener's read(2) is to have the event, and a writer may be waiting for what
- * the listener says to it.
+ * the listener says to it. -EAGAIN: it cannot be told yet.
  */
-static bool opens_for_listener(
+static int opens_for_listener(
 	fuse_req_t req, struct file *f, enum decision decision, enum handle_kind kind)
 {
 	if (decision != OPEN_WAIT && decision != OPEN_AGAIN && kind != HANDLE_FOLLOWER)
-		return false;
-	return file_is_growing(fs_of(req), f) && process_reads_events(fuse_req_ctx(req)->pid);
+		return 0;
+	return file_is_growing(fs_of(req), f) ? process_reads_events(fuse_req_ctx(req)->pid) : 0;
 }
 
 /*
@@ -204,12 +204,16 @@ static enum decision decide_reader(fuse_req_t req, struct file *f, const struct 
 {
 	struct fs *fs = fs_of(req);
 	enum decision decision = decide(fs, f, fi, ret);
+	int for_listener;
 
 	if (fi->flags == O_RDONLY)
 		return decision == OPEN_WAIT && writes_itself(req, f) ? OPEN_NOW : decision;
 	if (fi->flags & O_TRUNC) /* it is to be empty, and the kernel knows */
 		return decision;
-	if (opens_for_listener(req, f, decision, *ret)) {
+	for_listener = opens_for_listener(req, f, decision, *ret);
+	if (for_listener < 0)
+		return OPEN_TRY;
+	if (for_listener) {
 		*ret = HANDLE_PLAIN;
 		return OPEN_NOW;
 	}
@@ -403,7 +407,8 @@ static void open_file(
 	pthread_mutex_unlock(&f->setup);
 	if (fi->flags & O_TRUNC)
 		hold_wake(fs, f);
-	if (r == 0 && (decision == OPEN_WAIT || decision == OPEN_WAIT_FIRST_BYTE)) {
+	if (r == 0 && (decision == OPEN_WAIT || decision == OPEN_WAIT_FIRST_BYTE ||
+			      decision == OPEN_TRY)) {
 		r = wait_to_open(req, f, fi, decision, sent_back);
 		if (r == 0)
 			return;

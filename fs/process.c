@@ -117,28 +117,31 @@ pid_t process_of(pid_t thread)
 	return line ? atoi(line + 6) : 0;
 }
 
-/* The number of its descriptor that a thread, which waits for an answer, reads from; -1: none. */
+/* The number of its descriptor that a thread, which waits for an answer, reads from; -ENOENT: none.
+ * -EAGAIN: it is still on its way to wait. */
 static int reads_from(pid_t thread)
 {
 	char text[256] = "";
-	int tries = 20, number;
+	int tries = 5, number;
 	unsigned fd;
 
-	/* It is about to wait, or was kept from the processor on the way. */
+	/* "running": mostly it waits in a moment, or others keep it from the processor. */
 	while (read_proc(thread, "syscall", text, sizeof(text)) && text[0] == 'r' && --tries)
 		(void)usleep(50);
-	return sscanf(text, "%d %x", &number, &fd) == 2 && number == SYS_read ? (int)fd : -1;
+	if (!tries)
+		return -EAGAIN;
+	return sscanf(text, "%d %x", &number, &fd) == 2 && number == SYS_read ? (int)fd : -ENOENT;
 }
 
-bool process_reads_events(pid_t thread)
+int process_reads_events(pid_t thread)
 {
 	static const char fanotify[] = "anon_inode:[fanotify]";
 	char path[64], target[sizeof(fanotify)];
-	int fd = thread > 0 ? reads_from(thread) : -1;
+	int fd = thread > 0 ? reads_from(thread) : -ENOENT;
 	ssize_t n;
 
 	if (fd < 0)
-		return false;
+		return fd == -EAGAIN ? fd : 0;
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", thread, fd);
 	n = readlink(path, target, sizeof(target));
 	return n == sizeof(fanotify) - 1 && !memcmp(target, fanotify, (size_t)n);

@@ -19,9 +19,10 @@ bool process_is_failing(pid_t pid, bool status_counts, char *reason, size_t size
 pid_t process_of(pid_t thread);
 /*
  * Whether the thread, which waits for an answer, is a listener of fanotify(7) that reads its
- * events: the kernel opens their files for it meanwhile. False if it cannot be told.
+ * events: the kernel opens their files for it meanwhile. -EAGAIN: it cannot be told yet; 0 if it
+ * cannot be told at all.
  */
-bool process_reads_events(pid_t thread);
+int process_reads_events(pid_t thread);
 /* Its command; empty if it cannot be told. */
 void process_command(pid_t pid, char *ret, size_t size);
 

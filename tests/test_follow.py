@@ -13,6 +13,7 @@ import pytest
 from harness import procs
 from harness.agent import File, handle_signal, raw_open, read_exactly
 from harness.data import pattern
+from harness.mount import is_sanitized
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
 
@@ -165,6 +166,22 @@ def test_a_listener_of_fanotify_waits_for_nobody(mount, hold):
     event = listener.begin(next_event, fan)
     opening.agent.call(os.write, fd, b"hello")
     assert event.result() == (FAN_MODIFY, b"hello")
+    listener.call(os.close, fan)
+
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.skipif(is_sanitized(), reason="LD_PRELOAD: not in sanitizer builds")
+@pytest.mark.parametrize("options", ["hold=read", "hold=open"])
+def test_a_listener_of_fanotify_that_is_kept_from_the_processor(mode, make_mount, helper, options):
+    """Its request is served before it gets to wait for the answer."""
+    preload = helper("not_asleep", "-shared", "-fPIC")
+    mount = make_mount(mode, options, wrapper=("env", f"LD_PRELOAD={preload}"))
+    listener = mount.agent()
+    fan = listener.call(fanotify, mount.mnt)
+    event = listener.begin(next_event, fan)
+    opening = mount.agent().begin(os.open, mount.path("f"), os.O_WRONLY | os.O_CREAT)
+    assert event.result() == (FAN_OPEN_PERM, b"")
+    opening.result()
     listener.call(os.close, fan)
 
 
