@@ -154,7 +154,7 @@ void end_recall_open(struct fs *fs, struct file *f)
 		f->declared = RULE_NONE;
 		end_forget_of_file_locked(fs, f);
 	} else if (i->aborted && f->state == FILE_COMPLETE) {
-		f->marked = true; /* or was never: then there is nothing to remove */
+		f->marked = !i->aborted->kept;
 		f->state = FILE_ABORTED;
 		f->declared = i->aborted->declared;
 	}

@@ -290,6 +290,37 @@ def test_a_full_disk(mode, image, make_mount):
     mount.stop()
 
 
+def fill_up(store):
+    with open(os.path.join(store.path, "fill"), "ab", buffering=0) as f:
+        for size in (1 << 16, 4096, 512):
+            write_until_it_fails(f.fileno(), bytes(size))
+
+
+def cut_off(mount, name):
+    """Write into what is there, and be killed."""
+    writer = mount.open(name, os.O_WRONLY)
+    writer.pwrite(b"x", 0)
+    writer.agent.kill()
+    mount.wait_state(name, "aborted")
+
+
+@pytest.mark.modes("on", "off")
+def test_a_full_disk_without_room_for_the_marker(mode, image, make_mount):
+    """Who was cut off there, once or again, stays aborted; nobody's open fails."""
+    store = image("ext4", 8 << 20, mkfs=("-q", "-m", "0", "-I", "128", "-O", "^has_journal"))
+    mount = make_mount(mode, store=store.path)
+    mount.allow_log("marker")
+    mount.write_file("f", b"hello")
+    fill_up(store)
+    for _ in range(3):
+        cut_off(mount, "f")
+        with open("/proc/sys/vm/drop_caches", "w") as f:
+            f.write("2")
+        assert not os.listxattr(store.path + "/f")
+        assert mount.xattr("f", "state") == "aborted"
+    mount.stop()
+
+
 @pytest.mark.modes("on", "off")
 def test_a_disk_without_inodes(mode, image, make_mount):
     store = image("ext4", 8 << 20, mkfs=("-q", "-N", "16"))
