@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,11 +21,17 @@
 
 /* --- the marker ----------------------------------------------------------------------------- */
 
-/* Setup lock held. A store that takes no marker is served without crash memory. */
-static void mark(struct fs *fs, struct file *f, bool aborted, uint64_t declared, const char *reason)
+/* Whether a marker that was refused for this may be taken another time. */
+static bool is_passing(int r)
+{
+	/* Its owner may not write it and is not root; or chattr(1) +a. */
+	return r < 0 && r != -EOPNOTSUPP && r != -EACCES && r != -EPERM;
+}
+
+/* Setup lock held. A store that takes no marker is served without crash memory. 0, or why not. */
+static int mark(struct fs *fs, struct file *f, bool aborted, uint64_t declared, const char *reason)
 {
 	struct marker m = {.aborted = aborted, .declared = declared};
-	bool first;
 	int r;
 
 	snprintf(m.reason, sizeof(m.reason), "%s", reason);
@@ -32,20 +39,28 @@ static void mark(struct fs *fs, struct file *f, bool aborted, uint64_t declared,
 	r = marker_write(file_fd(f), &m);
 	if (r == 0) {
 		f->marked = true;
-		return;
+		fs->full_said = false;
+		return r;
 	}
 	if (r == -EOPNOTSUPP)
 		f->marked = false; /* nor did it before */
-	if (r == -EACCES || r == -EPERM)
-		return; /* its owner may not write it and is not root; or chattr(1) +a */
-	pthread_mutex_lock(&fs->files_lock);
-	first = !fs->unmarked_said;
-	fs->unmarked_said = true;
-	pthread_mutex_unlock(&fs->files_lock);
-	if (first)
+	if ((r == -EOPNOTSUPP && !atomic_exchange(&fs->unmarked_said, true)) ||
+		(is_passing(r) && !f->marked && !atomic_exchange(&fs->full_said, true)))
 		log_warn("the store takes no marker (%s): a crash of this daemon would leave files "
 			 "that look complete",
 			strerror(-r));
+	return r;
+}
+
+/* r: why f, which is aborted, has no marker. */
+static void say_unmarked(struct fs *fs, const struct file *f, int r)
+{
+	char path[PATH_MAX];
+
+	if (is_passing(r) && inode_path(&fs->inodes, f->inode, path, sizeof(path)) == 0)
+		log_warn("%s is aborted, and the store takes no marker (%s): without this daemon "
+			 "it will look complete",
+			path, strerror(-r));
 }
 
 /* Setup lock held. */
@@ -192,6 +207,7 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 	struct stat st;
 	uint64_t declared;
 	bool keep, lingers;
+	int r = 0;
 
 	if (!reason)
 		reason = missing;
@@ -199,11 +215,13 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 	declared = f->declared;
 	pthread_mutex_unlock(&fs->files_lock);
 	if (reason)
-		mark(fs, f, true, declared, reason);
+		r = mark(fs, f, true, declared, reason);
 	else
 		unmark(fs, f);
 	/* It has a name to be found by, and no marker to say more. */
 	keep = reason && !f->marked && fstat(file_fd(f), &st) == 0 && st.st_nlink;
+	if (keep)
+		say_unmarked(fs, f, r);
 
 	pthread_mutex_lock(&fs->files_lock);
 	lingers = list_is_linked(&f->lingering); /* and is ended by hand */

@@ -56,7 +56,8 @@ struct fs {
 	struct list aborted;                   /* files lock; struct aborted of every known one */
 	struct sent_back sent_back[SENT_BACK]; /* files lock; free places first, then the oldest */
 	size_t sent_back_next;                 /* files lock */
-	bool unmarked_said; /* files lock; the store takes no markers, and it was said */
+	atomic_bool unmarked_said;             /* the store takes no markers, and it was said */
+	atomic_bool full_said; /* the same, of a failure since which none was taken */
 	struct watch watch;
 	struct completer completer;
 	struct invalidator invalidator;

@@ -306,7 +306,7 @@ def cut_off(mount, name):
 
 @pytest.mark.modes("on", "off")
 def test_a_full_disk_without_room_for_the_marker(mode, image, make_mount):
-    """Who was cut off there, once or again, stays aborted; nobody's open fails."""
+    """Who was cut off there, once or again, stays aborted, and it is said; nobody's open fails."""
     store = image("ext4", 8 << 20, mkfs=("-q", "-m", "0", "-I", "128", "-O", "^has_journal"))
     mount = make_mount(mode, store=store.path)
     mount.allow_log("marker")
@@ -318,7 +318,18 @@ def test_a_full_disk_without_room_for_the_marker(mode, image, make_mount):
             f.write("2")
         assert not os.listxattr(store.path + "/f")
         assert mount.xattr("f", "state") == "aborted"
+    assert len(said(mount, "the store takes no marker (No space left")) == 1
+    assert len(said(mount, "f is aborted, and the store takes no marker (No space left")) == 3
+    os.unlink(store.path + "/fill")
+    mount.write_file("f", b"hello")
+    fill_up(store)
+    mount.open("f", os.O_WRONLY).close()
+    assert len(said(mount, "the store takes no marker (No space left")) == 2
     mount.stop()
+
+
+def said(mount, what):
+    return [line for line in mount.log().splitlines() if line.startswith(f"rwwfs: {what}")]
 
 
 @pytest.mark.modes("on", "off")
