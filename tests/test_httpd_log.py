@@ -72,8 +72,9 @@ def test_requests_that_end_before_they_begin_are_logged(serve, site):
     (b"GET /" + b"a" * 30000, 414), (b"GET", 400), (b"GET /a.txt", 400), (b"GET", 408),
 ], ids=["one-word", "four-words", "tls", "no-method", "version", "long", "half", "half-target", "late"])
 def test_what_becomes_no_request_is_answered_and_logged(serve, site, raw, status, before):
-    """libmicrohttpd tells of none of these, and answers only two of them. The two halves are all
-    that their client sends."""
+    """libmicrohttpd tells of none of these, and answers only two of them, or three (1.0.1), with a
+    page whose bytes are not counted. The two halves are all that their client sends."""
+    text = b""
     web = serve(site, "--header-timeout=1", "--idle-timeout=1")
     client = web.connect()
     for _ in range(before):
@@ -87,14 +88,16 @@ def test_what_becomes_no_request_is_answered_and_logged(serve, site, raw, status
     if status == 408:
         assert client.is_closed()
     else:
-        assert client.response().status == status
+        response = client.response()
+        assert response.status == status
         with contextlib.suppress(ConnectionResetError if len(raw) > 16384 else ()):
-            while client.some():
-                pass
+            text = response.rest()
+            assert not client.some()
     line = web.logged(before + 1)[before]
     assert [line[x] for x in ("status", "outcome", "method", "target", "address")] == \
         [status, "timeout" if status == 408 else "ok", None, None, "127.0.0.1"]
-    assert line["bytes"] == (len("400 Bad Request\n") if status == 400 else 0)
+    assert text.startswith(b"<html>") or text == (b"400 Bad Request\n" if status == 400 else b"")
+    assert line["bytes"] == (0 if text.startswith(b"<html>") else len(text))
     assert web.metric('responses_total{class="%dxx"}' % (status // 100)) == 1 + (before and status < 500)
     client.close()
 
