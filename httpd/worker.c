@@ -99,7 +99,8 @@ void worker_connection(struct worker *w, struct MHD_Connection *connection,
 /* -- running ---------------------------------------------------------------------------------- */
 
 /* One that the library has in no epoll set yet, since there was always more to read than it had
- * room for, would not be told that its client is gone: it has so much time, and has had more. */
+ * room for, would not be told that its client is gone: it has so much time, and has had more. From
+ * one whose line before a chunk does not end, 1.0.1 neither reads on nor sends its refusal. */
 static void end_those_gone(struct worker *w)
 {
 	uint64_t now = clock_ms();
@@ -125,8 +126,6 @@ static bool may_pause(struct worker *w)
 {
 	bool some = !list_is_empty(&w->chunked);
 
-	if (some)
-		end_those_gone(w);
 	w->hurrying = some ? (w->hurrying + 1) % HURRY : 0;
 	return some && !w->hurrying;
 }
@@ -143,6 +142,11 @@ static void wait_for_events(struct worker *w, int epoll)
 		timeout = ms < INT_MAX ? (int)ms : INT_MAX;
 	if (!timeout && may_pause(w))
 		timeout = PAUSE_MS;
+	if (!list_is_empty(&w->chunked)) {
+		end_those_gone(w);
+		if (timeout < 0 || timeout > LOOK_MS)
+			timeout = LOOK_MS;
+	}
 	if (!timeout || poll(polled, 2, timeout) <= 0 || !polled[0].revents)
 		return;
 	(void)!read(w->ring, &rings, sizeof(rings)); /* only its coming matters */
