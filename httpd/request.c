@@ -537,13 +537,19 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	free(rq);
 }
 
+/* The memory of the request is gone already, and with it the header, method and version. One that
+ * was started was refused in its body (1.0.1). */
 void request_forgotten(struct request *rq)
 {
+	unsigned refused = rq->started ? rq->client->peer.worker->refused : 0;
+	unsigned status = refused ? refused : MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
 	void *con = rq;
 
-	rq->finished =
-		!rq->server->tls && reply_bypass(rq, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE);
-	rq->status = MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
+	rq->started = false;
+	rq->method = NULL;
+	rq->version = NULL;
+	rq->finished = !rq->server->tls && reply_bypass(rq, status);
+	rq->status = status;
 	rq->client->peer.worker->refused = 0;
 	client_drain(rq->client->socket);
 	request_end(rq->server, rq->connection, &con, MHD_REQUEST_TERMINATED_WITH_ERROR);
