@@ -143,6 +143,24 @@ def test_ctrl_c_removes_everything(folder, moment, status):
     assert terminal.end() == status, terminal.seen
 
 
+def test_a_demo_of_root_is_for_terminals_of_root(folder):
+    terminal = Terminal(folder)
+    terminal.wait("Ctrl-C here")
+    assert ("in two other terminals of root:" in terminal.seen) == (os.geteuid() == 0)
+    terminal.key(b"\x03")
+    assert terminal.end() == 0, terminal.seen
+
+
+def test_a_mount_that_died_is_removed(folder):
+    terminal = Terminal(folder)
+    terminal.wait("Ctrl-C here")
+    for pid, command in left_in(folder).items():
+        if command.split("\0")[0].endswith("/rwwfs"):
+            procs.kill(pid)
+    terminal.key(b"\x03")
+    assert terminal.end() == 0, terminal.seen
+
+
 def test_the_end_of_its_terminal_removes_everything(folder):
     terminal = Terminal(folder)
     terminal.wait("writes line 1")
