@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -98,9 +99,23 @@ void worker_connection(struct worker *w, struct MHD_Connection *connection,
 
 /* -- running ---------------------------------------------------------------------------------- */
 
-/* One that the library has in no epoll set yet, since there was always more to read than it had
- * room for, would not be told that its client is gone: it has so much time, and has had more. From
- * one whose line before a chunk does not end, 1.0.1 neither reads on nor sends its refusal. */
+/* Whether the client sends no more, and what it sent is not read either: the library reads some
+ * each time that it is run, while it has room. */
+static bool is_gone(struct worker_chunked *c)
+{
+	struct pollfd p = {.fd = c->socket, .events = POLLRDHUP};
+	bool ended = poll(&p, 1, 0) == 1;
+	int before = c->unread;
+
+	if (ioctl(c->socket, FIONREAD, &c->unread))
+		c->unread = 0;
+	return ended && c->unread == before;
+}
+
+/* One that has no room to read would not see the end of the stream; nor would one be told of a
+ * reset that the library has in no epoll set yet, since there was always more to read than it had
+ * room for. From one whose line before a chunk does not end, 1.0.1 neither reads on nor sends its
+ * refusal. It has so much time, and has had more. */
 static void end_those_gone(struct worker *w)
 {
 	uint64_t now = clock_ms();
@@ -109,10 +124,9 @@ static void end_those_gone(struct worker *w)
 		return;
 	w->looked_ms = now;
 	list_for_each (it, &w->chunked) {
-		const struct worker_chunked *c = list_entry(it, struct worker_chunked, entry);
-		struct pollfd p = {.fd = c->socket};
+		struct worker_chunked *c = list_entry(it, struct worker_chunked, entry);
 
-		if (poll(&p, 1, 0) == 1) /* an error or a hangup, nothing else was asked for */
+		if (is_gone(c))
 			(void)MHD_set_connection_option(/* if not: as late as an idle one */
 				c->connection, MHD_CONNECTION_OPTION_TIMEOUT, 1U);
 	}

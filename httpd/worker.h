@@ -28,6 +28,7 @@ struct worker_chunked {
 	struct list entry;
 	struct MHD_Connection *connection;
 	int socket;
+	int unread; /* bytes in it, at the last look */
 };
 
 struct worker {

@@ -441,6 +441,18 @@ def test_who_only_sends_no_more_is_no_work(serve, site):
     assert pattern(8 << 20).startswith(response.at_least(100_000))
 
 
+@pytest.mark.parametrize("header", [0, 12000])
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_who_leaves_in_the_line_before_a_chunk_is_noticed(serve, site, header, how):
+    """Although the library has no room to read its end."""
+    web = serve(site, "--upload", "--idle-timeout=0")
+    client = web.connect().begin("/new", "PUT", X="x" * header, Transfer_Encoding="chunked")
+    client.send(b"1\r\nx\r\n1;" + b"x" * 20000)
+    web.wait_metric("received_bytes_total", 1)
+    getattr(client, how)()
+    web.wait_metric("connections", 0)
+
+
 @pytest.mark.parametrize("gone", [True, False])
 @pytest.mark.parametrize("header", [0, 3000, 12000])
 def test_a_line_before_a_chunk_that_does_not_end_is_no_work(serve, site, header, gone):
