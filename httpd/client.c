@@ -214,6 +214,11 @@ void client_shut(int socket)
 	(void)shutdown(socket, SHUT_RDWR); /* it may have gone by itself */
 }
 
+void client_end(int socket)
+{
+	(void)shutdown(socket, SHUT_WR); /* likewise */
+}
+
 unsigned client_unsent(int socket)
 {
 	int n = 0;

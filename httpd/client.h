@@ -87,6 +87,9 @@ void client_drain(int socket);
 /* Nothing can be sent any more; what was sent before still arrives, and then the end. */
 void client_shut(int socket);
 
+/* Nothing more is sent; what was sent still arrives, and then the end. */
+void client_end(int socket);
+
 /* Bytes written to the socket that the peer has not acknowledged. */
 unsigned client_unsent(int socket);
 

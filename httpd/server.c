@@ -244,6 +244,10 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
 		if (client->request)
 			request_forgotten(client->request);
 		request_unread(s, client);
+		/* An end before the reset that what was not read makes of a close: clients that see
+		 * only that one take the answer for lost. */
+		if (!s->tls)
+			client_end(client->socket);
 		client_free(&s->clients, client);
 		*context = NULL;
 	}
@@ -260,7 +264,8 @@ static struct MHD_Daemon *daemon_start(struct server *s, struct worker *w)
 	unsigned n = 0;
 
 	/* Without TLS we may still have to answer when a connection closes (request_unread()):
-	 * "turbo" leaves its socket open until then. Otherwise it only puts an epoll_ctl(2) off. */
+	 * "turbo" leaves its socket open until then; see connection_changed(). Otherwise it only
+	 * puts an epoll_ctl(2) off. */
 	if (!s->tls) {
 		flags |= MHD_USE_TURBO;
 	} else {

@@ -397,6 +397,14 @@ def test_limit_and_partial_puts(serve, base):
     assert os.listdir(path) == ["a"]
 
 
+def test_who_is_refused_before_all_is_sent_sees_an_orderly_end(plain):
+    """Not a reset alone: clients that get one while they send do not look for an answer."""
+    web, _ = plain
+    client = web.connect().begin("/no/such", "PUT", body=pattern(100_000))
+    assert client.response().rest().startswith(b"409 ")
+    assert client.socket.recv(1) == b""
+
+
 @pytest.mark.parametrize("options, methods", [
     ([], "GET, HEAD, OPTIONS"), (["--upload"], "GET, HEAD, OPTIONS, PUT, DELETE, MKCOL")])
 def test_methods_that_are_not_offered(serve, base, options, methods):
