@@ -310,6 +310,8 @@ static enum MHD_Result request_check(struct request *rq, const char *url)
 		return reply_too_large(rq);
 	if (rq->has_nul)
 		return reply_refused(rq, "The target has a NUL in it.");
+	if (strchr(rq->target, ' '))
+		return reply_refused(rq, "The target has a space in it.");
 	if (!fields_are_sound(rq))
 		return reply_refused(rq, "A header is malformed.");
 	if (!framing_is_sound(rq))

@@ -260,6 +260,10 @@ static struct MHD_Daemon *daemon_start(struct server *s, struct worker *w)
 	unsigned seconds = (unsigned)((o->idle_timeout_ms + 999) / 1000);
 	unsigned flags = MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
 			 MHD_USE_ERROR_LOG;
+	/* 0.9.75, where that only means to refuse a request without Host, or whose target has a
+	 * space, answers the first twice, one time as the body of the other: request.c does both.
+	 */
+	int strict = MHD_VERSION >= 0x01000000;
 	struct MHD_OptionItem more[2] = {0};
 	unsigned n = 0;
 
@@ -281,7 +285,7 @@ static struct MHD_Daemon *daemon_start(struct server *s, struct worker *w)
 		MHD_OPTION_NOTIFY_CONNECTION, connection_changed, w, MHD_OPTION_UNESCAPE_CALLBACK,
 		keep_escapes, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT, SERVER_POOL_SIZE,
 		MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->max_connections,
-		MHD_OPTION_CONNECTION_TIMEOUT, seconds, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+		MHD_OPTION_CONNECTION_TIMEOUT, seconds, MHD_OPTION_STRICT_FOR_CLIENT, strict,
 		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
 }
 

@@ -67,10 +67,10 @@ def test_requests_that_end_before_they_begin_are_logged(serve, site):
 
 @pytest.mark.parametrize("before", [0, 2])
 @pytest.mark.parametrize("raw, status", [
-    (b"GET\r\n\r\n", 400), (b"GET /a b HTTP/1.1\r\n\r\n", 400), (b"\x16\x03\x01\x02\n", 400),
-    (b" / HTTP/1.1\r\n\r\n", 400), (b"GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505),
+    (b"GET\r\n\r\n", 400), (b"\x16\x03\x01\x02\n", 400), (b" / HTTP/1.1\r\n\r\n", 400),
+    (b"GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505),
     (b"GET /" + b"a" * 30000, 414), (b"GET", 400), (b"GET /a.txt", 400), (b"GET", 408),
-], ids=["one-word", "four-words", "tls", "no-method", "version", "long", "half", "half-target", "late"])
+], ids=["one-word", "tls", "no-method", "version", "long", "half", "half-target", "late"])
 def test_what_becomes_no_request_is_answered_and_logged(serve, site, raw, status, before):
     """libmicrohttpd tells of none of these, and answers only two of them, or three (1.0.1), with a
     page whose bytes are not counted. The two halves are all that their client sends."""

@@ -137,6 +137,18 @@ def test_absurd_headers(web, head, statuses):
     assert web.get("/a.txt") == b"hello world\n"
 
 
+@pytest.mark.parametrize("request_line, fields", [
+    (b"GET /a.txt", b""), (b"HEAD /a.txt", b""), (b"PUT /new", b"Content-Length: 1\r\n"),
+    (b"GET /a b", b"Host: x\r\n"), (b"GET /a.txt?a b", b"Host: x\r\n"),
+    (b"GET /a.txt ", b"Host: x\r\n")])
+def test_without_a_host_or_with_a_space_in_the_target(serve, site, request_line, fields):
+    """One answer, and not a second one for its body."""
+    web = serve(site, "--upload")
+    head = request_line + b" HTTP/1.1\r\nConnection: close\r\n" + fields + b"\r\n"
+    answer = raw(web, head + b"x" * (b"PUT" in request_line))
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1") == 1
+
+
 @pytest.mark.parametrize("target, fields, counts", [
     ("/a.txt", lambda n: "X: " + "x" * n, range(14500, 16500, 50)),
     ("/a.txt", lambda n: "Cookie: " + "x" * n, range(7000, 7900, 50)),
