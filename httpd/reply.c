@@ -38,7 +38,8 @@ enum MHD_Result reply_send(struct request *rq, unsigned status, struct MHD_Respo
 	add_cors(rq, r);
 	if (rq->by_accept)
 		reply_header(r, "Vary", "Accept");
-	if (atomic_load(&rq->server->draining))
+	rq->last |= atomic_load(&rq->server->draining);
+	if (rq->last)
 		reply_header(r, "Connection", "close");
 	rq->status = status;
 	result = MHD_queue_response(rq->connection, status, r);
@@ -122,8 +123,7 @@ static enum MHD_Result send_error(
 						    : "GET, HEAD, OPTIONS");
 	if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
 		reply_header(r, "Retry-After", "1");
-	if (last_of_connection)
-		reply_header(r, "Connection", "close");
+	rq->last |= last_of_connection;
 	return reply_send(rq, status, r);
 }
 

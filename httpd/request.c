@@ -492,6 +492,16 @@ static void judge_unanswered(struct request *rq)
 		rq->client->peer.worker->refused = 0; /* it was this one's */
 }
 
+/* No other follows on its connection: its client said so, or we did. */
+static bool is_last(const struct request *rq)
+{
+	autofree char *connection = request_header(rq, MHD_HTTP_HEADER_CONNECTION);
+
+	if (rq->last || (connection && strcasestr(connection, "close")))
+		return true;
+	return request_is_http_1_0(rq) && !(connection && strcasestr(connection, "keep-alive"));
+}
+
 void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	enum MHD_RequestTerminationCode how)
 {
@@ -528,7 +538,8 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	resource_close(&rq->resource);
 	if (rq->client) {
 		rq->client->request = NULL;
-		rq->client->between = rq->whole && how == MHD_REQUEST_TERMINATED_COMPLETED_OK;
+		rq->client->between =
+			rq->whole && how == MHD_REQUEST_TERMINATED_COMPLETED_OK && !is_last(rq);
 		/* without a limit for the header the library has that for idle ones */
 		client_expect_header(&s->clients, rq->client,
 			clock_deadline(idle && header ? idle + header : 0), true);

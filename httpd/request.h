@@ -51,6 +51,7 @@ struct request {
 	uintptr_t target_end;  /* where the library has it, for request_start() */
 	bool has_nul;          /* in its target, of which the library tells what is before */
 	unsigned status;       /* 0 until answered */
+	bool last;             /* its answer closes the connection */
 	bool told_early;       /* answered past the library: nothing follows */
 	uint64_t arrived;      /* before a body that the kernel sends; see client_arrived() */
 	bool by_kernel;        /* such a body runs */

@@ -245,9 +245,11 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
 			request_forgotten(client->request);
 		request_unread(s, client);
 		/* An end before the reset that what was not read makes of a close: clients that see
-		 * only that one take the answer for lost. */
-		if (!s->tls)
+		 * only that one take the answer for lost; and no reset if all can be read. */
+		if (!s->tls) {
 			client_end(client->socket);
+			client_drain(client->socket);
+		}
 		client_free(&s->clients, client);
 		*context = NULL;
 	}

@@ -137,6 +137,18 @@ def test_absurd_headers(web, head, statuses):
     assert web.get("/a.txt") == b"hello world\n"
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_nothing_follows_the_last_answer_of_a_connection(serve, site, version):
+    """Whatever the client sends meanwhile."""
+    (site / "big").write_bytes(pattern(8 << 20))
+    client = serve(site).connect()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    response = client.request("/big", version=version, Connection="close")
+    client.begin("/a.txt")
+    assert response.rest() == pattern(8 << 20)
+    assert client.is_closed()
+
+
 @pytest.mark.parametrize("request_line, fields", [
     (b"GET /a.txt", b""), (b"HEAD /a.txt", b""), (b"PUT /new", b"Content-Length: 1\r\n"),
     (b"GET /a b", b"Host: x\r\n"), (b"GET /a.txt?a b", b"Host: x\r\n"),
