@@ -17,8 +17,8 @@ static const char *const outcome_names[] = {[OUTCOME_OK] = "ok",
 
 static void entry_log(struct server *s, const struct accesslog_entry *e)
 {
-	atomic_fetch_add(&s->metrics.responses[e->status / 100 % 6], 1);
 	atomic_fetch_add(&s->metrics.bytes_sent, e->bytes);
+	atomic_fetch_add(&s->metrics.responses[e->status / 100 % 6], 1);
 	if (e->outcome == outcome_names[OUTCOME_GONE])
 		atomic_fetch_add(&s->metrics.clients_gone, 1);
 	accesslog_write(&s->log, e);
