@@ -9,12 +9,16 @@
 #include "fs/ctl.h"
 #include "fs/mounts.h"
 
-static int complain(const char *path, int e)
+const char *ctl_strerror(int e)
 {
 	if (e == ENOTCONN || e == ECONNABORTED) /* before, or meanwhile */
-		log_error("%s: the daemon of this mount is gone", path);
-	else
-		log_error("%s: %s", path, strerror(e));
+		return "the daemon of this mount is gone";
+	return strerror(e);
+}
+
+static int complain(const char *path, int e)
+{
+	log_error("%s: %s", path, ctl_strerror(e));
 	return -e;
 }
 

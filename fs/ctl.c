@@ -54,11 +54,10 @@ static int bad_usage(const char *fmt, const char *what)
 /* What the mount answered to a request about path. */
 static int complain(const char *path, int e, const char *eperm)
 {
-	const char *why = e == ENOTCONN || e == ECONNABORTED ? "the daemon of this mount is gone"
-			  : e == EPERM                       ? eperm
+	const char *why = e == EPERM    ? eperm
 			  : e == ERANGE ? "the size is less than what is written"
 			  : e == EFBIG  ? "no file can be that large"
-					: strerror(e);
+					: ctl_strerror(e);
 
 	log_error("%s: %s", path, why);
 	return EXIT_FAILURE;

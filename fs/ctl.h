@@ -17,6 +17,8 @@
 
 /* The mountpoint that path lies on; owned by the caller. */
 int ctl_mount_of(const char *path, char **ret);
+/* What errno means where a mount answers. */
+const char *ctl_strerror(int e);
 /* The status document of a mount, parsed; owned by the caller. */
 int ctl_status(const char *mountpoint, json_t **ret);
 /* The same as text, as it is, to out. */

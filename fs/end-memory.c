@@ -9,6 +9,7 @@
 #include "common/cleanup.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/invalidate.h"
 
 /* True: the caller drops a reference to i, which it knows not to be the last, or without the lock.
  */
@@ -101,11 +102,6 @@ void end_is_new(struct fs *fs, struct inode *i)
 	i->end_known = true;
 }
 
-void end_renew_attributes(struct fs *fs, struct file *f)
-{
-	(void)fuse_lowlevel_notify_inval_inode(fs->session, fs_ino(fs, f->inode), -1, 0);
-}
-
 /* Whether the store is to be asked again: it was aborted, and nobody here has undone that. */
 static bool is_doubtful_locked(const struct inode *i)
 {
@@ -160,7 +156,7 @@ void end_recall_open(struct fs *fs, struct file *f)
 	}
 	pthread_mutex_unlock(&fs->files_lock);
 	if (ended)
-		end_renew_attributes(fs, f);
+		invalidate_attributes(fs, f->inode);
 }
 
 void end_recall_again(struct fs *fs, struct inode *i)

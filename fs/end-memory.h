@@ -49,8 +49,4 @@ void end_remember_locked(struct fs *fs, struct inode *i, bool found, bool keep, 
 /* f grows or is complete. */
 void end_forget_of_file_locked(struct fs *fs, struct file *f);
 
-/* What the kernel caches of f's attributes is not true any more. With a negative offset this
- * touches no page, so it waits for no reader. */
-void end_renew_attributes(struct fs *fs, struct file *f);
-
 #endif

@@ -17,6 +17,7 @@
 #include "fs/creds.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/invalidate.h"
 #include "fs/process.h"
 
 /* --- the marker ----------------------------------------------------------------------------- */
@@ -115,7 +116,7 @@ static void grow(struct fs *fs, struct file *f)
 	end_forget_of_file_locked(fs, f);
 	pthread_mutex_unlock(&fs->files_lock);
 	if (shows_more)
-		end_renew_attributes(fs, f); /* or a writer would go on behind that size */
+		invalidate_attributes(fs, f->inode); /* or a writer would go on behind that size */
 }
 
 void end_writer_comes(struct fs *fs, struct file *f)
@@ -516,7 +517,7 @@ static int take_file(struct fs *fs, struct inode *i, struct file **ret)
 static void leave_file(struct fs *fs, struct file *f)
 {
 	pthread_mutex_unlock(&f->setup);
-	end_renew_attributes(fs, f);
+	invalidate_attributes(fs, f->inode);
 	hold_wake(fs, f);
 	file_put(fs, f);
 }

@@ -103,8 +103,7 @@ static void add_challenges(const struct options *o, struct MHD_Response *r)
 		reply_headerf(r, "WWW-Authenticate", "Bearer realm=\"%s\"", o->realm);
 }
 
-static enum MHD_Result send_error(
-	struct request *rq, unsigned status, const char *why, bool last_of_connection)
+enum MHD_Result reply_error(struct request *rq, unsigned status, const char *why)
 {
 	struct text t = {0};
 	struct MHD_Response *r;
@@ -123,18 +122,13 @@ static enum MHD_Result send_error(
 						    : "GET, HEAD, OPTIONS");
 	if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
 		reply_header(r, "Retry-After", "1");
-	rq->last |= last_of_connection;
 	return reply_send(rq, status, r);
-}
-
-enum MHD_Result reply_error(struct request *rq, unsigned status, const char *why)
-{
-	return send_error(rq, status, why, false);
 }
 
 enum MHD_Result reply_refused(struct request *rq, const char *why)
 {
-	return send_error(rq, MHD_HTTP_BAD_REQUEST, why, true);
+	rq->last = true;
+	return reply_error(rq, MHD_HTTP_BAD_REQUEST, why);
 }
 
 unsigned reply_status_of_errno(int error)

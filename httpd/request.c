@@ -564,6 +564,5 @@ void request_forgotten(struct request *rq)
 	rq->finished = !rq->server->tls && reply_bypass(rq, status);
 	rq->status = status;
 	rq->client->peer.worker->refused = 0;
-	client_drain(rq->client->socket);
 	request_end(rq->server, rq->connection, &con, MHD_REQUEST_TERMINATED_WITH_ERROR);
 }

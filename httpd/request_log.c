@@ -110,7 +110,6 @@ void request_unread(struct server *s, struct client *client)
 		sent = bypass_send(s, client->socket, NULL, status, false);
 		if (sent < 0)
 			outcome = atomic_load(&s->draining) ? OUTCOME_STOPPED : OUTCOME_GONE;
-		client_drain(client->socket);
 	}
 	entry_log(s, &(struct accesslog_entry){
 			     .address = client->address,
