@@ -5,10 +5,10 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "httpd/client.h"
 #include "httpd/httpdate.h"
 #include "httpd/server.h"
 #include "httpd/text.h"
-#include "httpd/tls.h"
 
 static void put_head(struct text *t, const char *origin, unsigned status)
 {
@@ -22,15 +22,15 @@ static void put_head(struct text *t, const char *origin, unsigned status)
 		    "Connection: close\r\n");
 }
 
-static bool send_all(int socket, gnutls_session_t session, const struct text *t)
+static bool send_all(const struct client *client, const struct text *t)
 {
-	if (session)
-		return tls_send(session, t->data, t->len);
-	return send(socket, t->data, t->len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)t->len;
+	if (client->encrypted)
+		return tls_send(&client->tls, t->data, t->len);
+	return send(client->socket, t->data, t->len, MSG_NOSIGNAL | MSG_DONTWAIT) ==
+	       (ssize_t)t->len;
 }
 
-ssize_t bypass_send(
-	const struct server *s, int socket, gnutls_session_t session, unsigned status, bool head)
+ssize_t bypass_send(const struct server *s, const struct client *client, unsigned status, bool head)
 {
 	struct text t = {0}, body = {0};
 	ssize_t sent = -1;
@@ -39,7 +39,7 @@ ssize_t bypass_send(
 	put_head(&t, s->options->cors, status);
 	text_printf(&t, "Content-Length: %zu\r\n\r\n%s", body.len,
 		head || body.failed ? "" : body.data);
-	if (!t.failed && !body.failed && send_all(socket, session, &t))
+	if (!t.failed && !body.failed && send_all(client, &t))
 		sent = (ssize_t)body.len;
 	text_free(&body);
 	text_free(&t);

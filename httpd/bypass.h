@@ -7,15 +7,15 @@
 #ifndef HTTPD_BYPASS_H
 #define HTTPD_BYPASS_H
 
-#include <gnutls/gnutls.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
+struct client;
 struct server;
 
-/* A line of text says the status once more, but not to a HEAD. session is NULL without TLS. The
- * bytes of that text, or -1 when not all of the answer is with the kernel at once. */
+/* A line of text says the status once more, but not to a HEAD. The bytes of that text, or -1 when
+ * not all of the answer is with the kernel at once. */
 ssize_t bypass_send(
-	const struct server *s, int socket, gnutls_session_t session, unsigned status, bool head);
+	const struct server *s, const struct client *client, unsigned status, bool head);
 
 #endif

@@ -240,9 +240,21 @@ uint64_t client_arrived(int socket)
 	return tcp_info_of(socket).tcpi_bytes_acked;
 }
 
-uint64_t client_heard(int socket)
+uint64_t client_heard(const struct client *client)
 {
-	return tcp_info_of(socket).tcpi_bytes_received;
+	if (client->encrypted)
+		return client->tls.session ? tls_heard(&client->tls) : 0;
+	return tcp_info_of(client->socket).tcpi_bytes_received;
+}
+
+bool client_heard_more(struct client *client)
+{
+	if (client->encrypted && !client->tls.session)
+		return false;
+	if (client->encrypted && !tls_at_end(&client->tls))
+		return client_heard(client) > client->heard;
+	/* the end counts as one */
+	return client_heard(client) > client->heard + 1;
 }
 
 uint64_t client_quiet_ms(int socket)

@@ -16,6 +16,7 @@
 #include "common/list.h"
 #include "httpd/follow.h"
 #include "httpd/resource.h"
+#include "httpd/tls.h"
 
 struct clients {
 	pthread_mutex_t lock;
@@ -39,6 +40,8 @@ struct client {
 	char address[INET6_ADDRSTRLEN];
 	struct request *request; /* of now, or NULL; the worker's */
 	/* For what comes and becomes no request; likewise. */
+	struct tls_peer tls;
+	bool encrypted;
 	uint64_t heard; /* client_heard() when the last request was there */
 	bool between;   /* no request has begun since that one was answered, or at all */
 };
@@ -96,8 +99,12 @@ unsigned client_unsent(int socket);
 /* Bytes that the peer has acknowledged since it connected. */
 uint64_t client_arrived(int socket);
 
-/* Bytes that have come since the client connected; the end of its stream counts as one, too. */
-uint64_t client_heard(int socket);
+/* What has come since the client connected: bytes, over TLS records that the library has read. */
+uint64_t client_heard(const struct client *client);
+
+/* Whether something, but its end, has come since client->heard. Over TLS only while the connection
+ * ends (tls_peer), before that and afterwards nobody can say. */
+bool client_heard_more(struct client *client);
 
 /* Since the last of them. */
 uint64_t client_quiet_ms(int socket);

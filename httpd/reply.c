@@ -179,10 +179,8 @@ enum MHD_Result reply_errno(struct request *rq, int error)
 
 bool reply_bypass(struct request *rq, unsigned status)
 {
-	const union MHD_ConnectionInfo *tls =
-		MHD_get_connection_info(rq->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
-	ssize_t sent = bypass_send(rq->server, rq->client->socket, tls ? tls->tls_session : NULL,
-		status, rq->started && request_is_head(rq));
+	ssize_t sent =
+		bypass_send(rq->server, rq->client, status, rq->started && request_is_head(rq));
 
 	rq->status = status;
 	rq->body_bytes = sent < 0 ? 0 : (uint64_t)sent;

@@ -435,7 +435,7 @@ static void forget_expectation(struct request *rq)
 static void request_is_whole(struct request *rq)
 {
 	if (!rq->whole)
-		rq->client->heard = client_heard(rq->client->socket);
+		rq->client->heard = client_heard(rq->client);
 	rq->whole = true;
 }
 
@@ -561,7 +561,7 @@ void request_forgotten(struct request *rq)
 	rq->started = false;
 	rq->method = NULL;
 	rq->version = NULL;
-	rq->finished = !rq->server->tls && reply_bypass(rq, status);
+	rq->finished = reply_bypass(rq, status);
 	rq->status = status;
 	rq->client->peer.worker->refused = 0;
 	request_end(rq->server, rq->connection, &con, MHD_REQUEST_TERMINATED_WITH_ERROR);

@@ -79,8 +79,7 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 	enum MHD_RequestTerminationCode how);
 
 /* The connection closes, and nobody ended this one: the library (0.9.75) forgets a request when it
- * fails twice for want of memory, as it does over many small cookies, and answers nothing. Over TLS
- * it has no session any more that we could answer in. */
+ * fails twice for want of memory, as it does over many small cookies, and answers nothing. */
 void request_forgotten(struct request *rq);
 
 bool request_is_head(const struct request *rq);

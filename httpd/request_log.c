@@ -96,10 +96,7 @@ void request_unread(struct server *s, struct client *client)
 	enum outcome outcome = OUTCOME_OK;
 	ssize_t sent = 0;
 
-	/* the end of its stream is no byte */
-	if (!client->between || client_heard(client->socket) <= client->heard + 1)
-		return;
-	if (s->tls && !status) /* nor can it be told from handshake and goodbye */
+	if (!client->between || !client_heard_more(client))
 		return;
 	client->peer.worker->refused = 0;
 	if (!status && came_too_slowly(s, client)) {
@@ -107,7 +104,7 @@ void request_unread(struct server *s, struct client *client)
 		outcome = OUTCOME_TIMEOUT;
 	} else if (!status) {
 		status = MHD_HTTP_BAD_REQUEST;
-		sent = bypass_send(s, client->socket, NULL, status, false);
+		sent = bypass_send(s, client, status, false);
 		if (sent < 0)
 			outcome = atomic_load(&s->draining) ? OUTCOME_STOPPED : OUTCOME_GONE;
 	}

@@ -226,6 +226,34 @@ static size_t keep_escapes(void *cls, struct MHD_Connection *connection, char *t
 	return strlen(text);
 }
 
+/* What is said last, while it can still be said. */
+static void connection_ends(void *context)
+{
+	struct client *client = context;
+
+	if (client->request)
+		request_forgotten(client->request);
+	request_unread(client->peer.worker->owner, client);
+}
+
+static struct client *connection_begins(struct worker *w, struct MHD_Connection *connection)
+{
+	struct server *s = w->owner;
+	int socket =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	struct client *client = client_new(
+		&s->clients, s->follow, w, socket, clock_deadline(s->options->header_timeout_ms));
+
+	if (!client || !s->tls)
+		return client;
+	client->encrypted = true;
+	tls_peer_init(&client->tls,
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)
+			->tls_session,
+		connection_ends, client);
+	return client;
+}
+
 static void connection_changed(void *cls, struct MHD_Connection *connection, void **context,
 	enum MHD_ConnectionNotificationCode what)
 {
@@ -233,23 +261,15 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
 	struct server *s = w->owner;
 
 	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-		int socket = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)
-				     ->connect_fd;
-
-		*context = client_new(&s->clients, s->follow, w, socket,
-			clock_deadline(s->options->header_timeout_ms));
+		*context = connection_begins(w, connection);
 	} else if (*context) {
 		struct client *client = *context;
 
-		if (client->request)
-			request_forgotten(client->request);
-		request_unread(s, client);
+		connection_ends(client);
 		/* An end before the reset that what was not read makes of a close: clients that see
 		 * only that one take the answer for lost; and no reset if all can be read. */
-		if (!s->tls) {
-			client_end(client->socket);
-			client_drain(client->socket);
-		}
+		client_end(client->socket);
+		client_drain(client->socket);
 		client_free(&s->clients, client);
 		*context = NULL;
 	}
@@ -269,9 +289,9 @@ static struct MHD_Daemon *daemon_start(struct server *s, struct worker *w)
 	struct MHD_OptionItem more[2] = {0};
 	unsigned n = 0;
 
-	/* Without TLS we may still have to answer when a connection closes (request_unread()):
-	 * "turbo" leaves its socket open until then; see connection_changed(). Otherwise it only
-	 * puts an epoll_ctl(2) off. */
+	/* We may still have to answer when a connection closes (request_unread()): "turbo" leaves
+	 * its socket open until then, but TLS not; see connection_changed(), tls_peer.
+	 * Otherwise it only puts an epoll_ctl(2) off. */
 	if (!s->tls) {
 		flags |= MHD_USE_TURBO;
 	} else {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "httpd/tls.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -117,9 +118,59 @@ int tls_retrieve(gnutls_session_t session, const struct gnutls_cert_retr_st *inf
 	return 0;
 }
 
-bool tls_send(gnutls_session_t session, const char *data, size_t size)
+bool tls_send(const struct tls_peer *peer, const char *data, size_t size)
 {
-	return gnutls_record_send(session, data, size) == (ssize_t)size;
+	return peer->session && gnutls_record_send(peer->session, data, size) == (ssize_t)size;
+}
+
+static int finished(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
+	const gnutls_datum_t *message)
+{
+	struct tls_peer *peer = gnutls_session_get_ptr(session);
+
+	peer->ready |= incoming;
+	return 0;
+}
+
+/* gnutls leaves it to such a function to send an alert, and goodbye is one. */
+static int alert(gnutls_session_t session, gnutls_record_encryption_level_t encryption,
+	gnutls_alert_level_t level, gnutls_alert_description_t what)
+{
+	struct tls_peer *peer = gnutls_session_get_ptr(session);
+
+	gnutls_alert_set_read_function(session, NULL);
+	if (what == GNUTLS_A_CLOSE_NOTIFY && peer->ready)
+		peer->goodbye(peer->context);
+	peer->session = NULL;
+	return gnutls_alert_send(session, level, what);
+}
+
+void tls_peer_init(struct tls_peer *peer, gnutls_session_t session, void (*goodbye)(void *context),
+	void *context)
+{
+	*peer = (struct tls_peer){session, goodbye, context, false};
+	gnutls_session_set_ptr(session, peer);
+	gnutls_handshake_set_hook_function(
+		session, GNUTLS_HANDSHAKE_FINISHED, GNUTLS_HOOK_POST, finished);
+	gnutls_alert_set_read_function(session, alert);
+}
+
+uint64_t tls_heard(const struct tls_peer *peer)
+{
+	unsigned char number[8]; /* of the next record; the handshake of TLS 1.2 ends with one */
+	uint64_t n;
+
+	if (gnutls_record_get_state(peer->session, 1, NULL, NULL, NULL, number) < 0)
+		return 0;
+	memcpy(&n, number, sizeof(n));
+	return be64toh(n) - (gnutls_protocol_get_version(peer->session) < GNUTLS_TLS1_3);
+}
+
+bool tls_at_end(struct tls_peer *peer)
+{
+	char byte;
+
+	return gnutls_record_recv(peer->session, &byte, sizeof(byte)) == 0;
 }
 
 void tls_free(void)

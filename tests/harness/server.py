@@ -114,7 +114,7 @@ class Response:
 
 
 class Client:
-    """A connection."""
+    """A connection; tls may be the newest version that it is to speak."""
 
     def __init__(self, port, tls=False, timeout=10, address="127.0.0.1", source=None):
         self.socket = socket.create_connection((address, port), procs.seconds(timeout),
@@ -122,6 +122,8 @@ class Client:
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            if isinstance(tls, ssl.TLSVersion):
+                context.maximum_version = tls
             self.socket = context.wrap_socket(self.socket, suppress_ragged_eofs=False)
         self.buffer = b""
 
