@@ -136,6 +136,10 @@ static int ask_state(int fd, size_t data_max, struct resource *ret)
 		if ((uint64_t)ret->st.st_size <= data_max)
 			read_data(ret, fd);
 		r = state_progress(fd, &p);
+		if (r == -EAGAIN) { /* it will tell when it was cut: who follows it waits */
+			p = (struct progress){.state = STATE_GROWING};
+			r = 0;
+		}
 		same = (uint64_t)ret->st.st_size == p.edge &&
 		       same_time(&ret->st.st_ctim, &p.changed);
 		if (r < 0 || p.state != STATE_COMPLETE || !same)
