@@ -93,18 +93,40 @@ static int bind_one(const struct addrinfo *ai, bool everywhere)
 	return steal_fd(&fd);
 }
 
-/* Everywhere is IPv6, which takes IPv4 too, or where the kernel has none, IPv4. */
-static int bind_first(const struct addrinfo *all, bool everywhere)
+static int add(int fd, struct listener *all, unsigned *count)
+{
+	if (fd < 0)
+		return fd;
+	all[*count].fd = fd;
+	return describe(&all[(*count)++]);
+}
+
+/* IPv6, which takes IPv4 too, or where the kernel has none, IPv4. */
+static int add_everywhere(const struct addrinfo *found, struct listener *all, unsigned *count)
 {
 	int r = -EAFNOSUPPORT;
 
-	for (const struct addrinfo *ai = all; everywhere && ai; ai = ai->ai_next)
+	for (const struct addrinfo *ai = found; ai; ai = ai->ai_next)
 		if (ai->ai_family == AF_INET6)
 			r = bind_one(ai, true);
-	return r == -EAFNOSUPPORT ? bind_one(all, everywhere) : r;
+	return add(r == -EAFNOSUPPORT ? bind_one(found, true) : r, all, count);
 }
 
-int listen_on(const char *address, struct listener *ret)
+/* A name may have addresses of a family that this machine does not speak. */
+static int add_each(const struct addrinfo *ai, struct listener *all, unsigned max, unsigned *count)
+{
+	unsigned before = *count;
+	int r = -E2BIG;
+
+	for (; ai && *count < max; ai = ai->ai_next) {
+		r = add(bind_one(ai, false), all, count);
+		if (r < 0 && r != -EAFNOSUPPORT && r != -EADDRNOTAVAIL)
+			return r;
+	}
+	return *count > before ? 0 : r;
+}
+
+int listen_on(const char *address, struct listener *all, unsigned max, unsigned *count)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *ai;
 	char host[256];
@@ -121,9 +143,8 @@ int listen_on(const char *address, struct listener *ret)
 					 : gai_strerror(r));
 		return -EINVAL;
 	}
-	ret->fd = bind_first(ai, !*host);
+	r = *host ? add_each(ai, all, max, count) : add_everywhere(ai, all, count);
 	freeaddrinfo(ai);
-	r = ret->fd < 0 ? ret->fd : describe(ret);
 	if (r < 0)
 		log_error("cannot listen on '%s': %s", address, strerror(-r));
 	return r;

@@ -8,7 +8,7 @@
 
 #include "httpd/options.h"
 
-#define LISTEN_MAX 64 /* of the service manager; fewer by option */
+#define LISTEN_MAX 64
 _Static_assert(LISTEN_MAX >= OPTIONS_LISTEN_MAX, "room for those of the options");
 
 struct listener {
@@ -18,7 +18,8 @@ struct listener {
 	char address[INET6_ADDRSTRLEN + 10]; /* as in a URL, port included */
 };
 
-int listen_on(const char *address, struct listener *ret);
+/* On each address of a name, while *count is below max. */
+int listen_on(const char *address, struct listener *all, unsigned max, unsigned *count);
 /* An already listening socket. */
 int listen_inherited(int fd, struct listener *ret);
 

@@ -81,6 +81,7 @@ static int reopen_root(struct server *s)
 static int open_listeners(struct server *s)
 {
 	int first, count = notify_sockets(&first), r = 0;
+	unsigned metrics = 0;
 
 	if (count < 0)
 		log_warn("cannot take the sockets of the service manager: %s, ignoring",
@@ -93,9 +94,9 @@ static int open_listeners(struct server *s)
 	for (int i = 0; !r && i < count; i++)
 		r = listen_inherited(first + i, &s->listeners[s->listener_count++]);
 	for (unsigned i = 0; !r && count <= 0 && i < s->options->listen_count; i++)
-		r = listen_on(s->options->listen[i], &s->listeners[s->listener_count++]);
+		r = listen_on(s->options->listen[i], s->listeners, LISTEN_MAX, &s->listener_count);
 	if (!r && s->options->metrics)
-		r = listen_on(s->options->metrics, &s->metrics_listener);
+		r = listen_on(s->options->metrics, &s->metrics_listener, 1, &metrics);
 	return r;
 }
 

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import errno
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -299,6 +300,25 @@ def test_an_empty_address_is_all(serve, site):
         with contextlib.closing(server.Client(port, address=address)) as client:
             assert client.request("/a.txt").rest() == b"hello world\n", address
         assert web.logged(count)[-1]["address"] == address
+
+
+@pytest.mark.skipif(not ROOT, reason="root: needs an /etc/hosts of its own")
+def test_a_name_is_each_of_its_addresses(serve, site, folder):
+    """But those of a family, or a network, that this machine has no part in."""
+    hosts = pathlib.Path(folder, "hosts")
+    hosts.write_text("::1 place\n2001:db8::1 place\n127.0.0.1 place\n127.0.0.2 place\n192.0.2.1 far\n")
+    own_hosts = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/hosts; exec "$@"', hosts]
+    web = serve(site, "--listen=place:0", wrapper=own_hosts)
+    ports = {x or y: int(port) for x, y, port in re.findall(
+        r"listening on http://(?:\[(.*)\]|([\d.]+)):(\d+)/$", web.log(), re.M)}
+    assert ports.keys() - {"::1"} == {"127.0.0.1", "127.0.0.2"} and ("::1" in ports) == has_ipv6()
+    for address, port in ports.items():
+        with contextlib.closing(server.Client(port, address=address)) as client:
+            assert client.request("/a.txt").rest() == b"hello world\n", address
+    done = subprocess.run([*own_hosts, server.BINARY, "--listen=far:0", site],
+                          capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "cannot listen on 'far:0': Cannot assign requested address" in done.stderr
 
 
 def test_readiness_is_notified(serve, site, folder):
