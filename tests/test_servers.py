@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 
 import pytest
 
@@ -10,7 +11,7 @@ from harness import procs
 from harness.data import pattern
 from harness.mount import REPO
 from harness.tools import need
-from harness.webservers import CUT, PROGRAMS, WebServer
+from harness.webservers import CUT, PROGRAMS, RECIPES, WebServer
 
 A, B, C = pattern(300_000, 1), pattern(200_000, 2), pattern(100_000, 3)
 WHOLE = A + B + C
@@ -143,6 +144,17 @@ def error(mount, web, size):
 
 
 WORDS = {"snapshot": snapshot, "live": live, "at its end": at_its_end, "cut": cut, "error": error}
+
+
+@pytest.mark.parametrize("character", " \t\n\"'\\;,&$#{}<>")
+def test_a_path_that_a_recipe_cannot_hold_is_refused(tmp_path, character):
+    folder = tmp_path / f"a{character}b"
+    folder.mkdir()
+    for name in ("nginx", "apache", "lighttpd", "caddy"):
+        done = subprocess.run([os.path.join(RECIPES, "serve"), name, folder, "1"],
+                              capture_output=True, text=True, timeout=20)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"serve: {folder}: a recipe cannot have ")
 
 
 @pytest.mark.modes("on", "off")
