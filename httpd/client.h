@@ -42,7 +42,7 @@ struct client {
 	/* For what comes and becomes no request; likewise. */
 	struct tls_peer tls;
 	bool encrypted;
-	uint64_t heard; /* client_heard() when the last request was there */
+	uint64_t heard; /* of client_heard(), what the requests were */
 	bool between;   /* no request has begun since that one was answered, or at all */
 };
 

@@ -8,6 +8,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/parse.h"
 #include "httpd/clock.h"
 #include "httpd/get.h"
 #include "httpd/listing.h"
@@ -431,12 +432,33 @@ static void forget_expectation(struct request *rq)
 		*(char *)(uintptr_t)expect = '-';
 }
 
-/* Before the answer: what comes after it is another request, which may be none. */
+/* That are this request, with one empty line before it (RFC 9112 section 2.2); not of a chunked
+ * one. */
+static uint64_t bytes_of_request(const struct request *rq)
+{
+	autofree char *length = request_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	uint64_t body = 0;
+
+	if (length)
+		(void)parse_u64(length, &body); /* the library took it */
+	return 2 + body +
+	       MHD_get_connection_info(rq->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)
+		       ->header_size;
+}
+
+/* Before the answer: what comes after it, and may be there already, is another request, or none. */
 static void request_is_whole(struct request *rq)
 {
-	if (!rq->whole)
-		rq->client->heard = client_heard(rq->client);
+	struct client *client = rq->client;
+	uint64_t heard = client_heard(client), most = client->heard + bytes_of_request(rq);
+
+	if (rq->whole)
+		return;
 	rq->whole = true;
+	if (client->encrypted || has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING) || heard < most)
+		client->heard = heard;
+	else
+		client->heard = most;
 }
 
 enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, const char *url,

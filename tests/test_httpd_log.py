@@ -71,7 +71,7 @@ UNREADABLE = {
     "one-word": (b"GET\r\n\r\n", 400), "binary": (b"\x16\x03\x01\x02\n", 400),
     "no-method": (b" / HTTP/1.1\r\n\r\n", 400),
     "version": (b"GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505),
-    "long": (b"GET /" + b"a" * 30000, 414), "late": (b"GET", 408),
+    "long": (b"GET /" + b"a" * 30000, 414), "late": (b"GET /a.txt", 408),
     "half": (b"GET", 400), "half-target": (b"GET /a.txt", 400),
 }
 
@@ -111,6 +111,30 @@ def test_what_becomes_no_request_is_answered_and_logged(serve, site, pem, what, 
     client.close()
 
 
+@pytest.mark.parametrize("what", UNREADABLE)
+@pytest.mark.parametrize("length", [None, 3])
+@pytest.mark.parametrize("earlier", [0, 2])
+def test_what_comes_with_a_request_is_answered_and_logged(serve, site, what, length, earlier):
+    """In one packet: a body that is longer than it says, for example."""
+    raw, status = UNREADABLE[what]
+    web = serve(site, "--header-timeout=1", "--idle-timeout=1")
+    client = web.connect()
+    good = b"GET /a.txt HTTP/1.1\r\nHost: x\r\n"
+    good += b"\r\n" if length is None else b"Content-Length: %d\r\n\r\nabc" % length
+    client.send((good + b"\r\n") * earlier + good + raw)
+    if what.startswith("half"):
+        client.socket.shutdown(socket.SHUT_WR)
+    for _ in range(earlier + 1):
+        assert client.response().rest() == b"hello world\n"
+    if status == 408:
+        assert client.is_closed()
+    else:
+        assert client.response().status == status
+    lines = [(x["status"], x["outcome"], x["target"]) for x in web.logged(earlier + 2)]
+    assert lines == [(200, "ok", "/a.txt")] * (earlier + 1) + \
+        [(status, "timeout" if status == 408 else "ok", None)]
+
+
 @pytest.mark.parametrize("half", [b"GET", b"GET /a.txt"])
 def test_half_a_first_line_and_the_end_of_it_over_tls(serve, site, pem, half):
     """socat says goodbye and waits for more; one that hangs up without a goodbye can be told nothing."""
@@ -147,6 +171,10 @@ def test_connections_that_end_in_order_leave_no_line(serve, site, pem, tls):
     web = serve(site, "--idle-timeout=1", *(pem if tls else ()))
     for count, ends in [(0, "goodbye"), (0, "timeout"), (1, "goodbye"), (1, "timeout")]:
         client = web.connect(tls=tls)
+        if count:  # an empty line before a request means nothing
+            client.send(b"\r\n" + b"GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n\r\n" * 3)
+            for _ in range(3):
+                assert client.response().rest() == b"hello world\n"
         for _ in range(count):
             assert client.request("/a.txt").rest() == b"hello world\n"
         if ends == "timeout":
@@ -155,7 +183,7 @@ def test_connections_that_end_in_order_leave_no_line(serve, site, pem, tls):
             client.socket.unwrap()
         client.close()
     web.wait_metric("connections", 0)
-    assert len(web.logged(2)) == 2
+    assert len(web.logged(8)) == 8
 
 
 def test_what_becomes_no_request_in_the_combined_format(serve, site):
