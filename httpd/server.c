@@ -266,6 +266,7 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
 	} else if (*context) {
 		struct client *client = *context;
 
+		client->tls.session = NULL; /* it may have broken without a goodbye, and is freed */
 		connection_ends(client);
 		/* An end before the reset that what was not read makes of a close: clients that see
 		 * only that one take the answer for lost; and no reset if all can be read. */

@@ -137,12 +137,18 @@ static int alert(gnutls_session_t session, gnutls_record_encryption_level_t encr
 	gnutls_alert_level_t level, gnutls_alert_description_t what)
 {
 	struct tls_peer *peer = gnutls_session_get_ptr(session);
+	int r;
 
+	if (what == GNUTLS_A_CLOSE_NOTIFY) {
+		if (peer->ready)
+			peer->goodbye(peer->context);
+		peer->session = NULL;
+	}
 	gnutls_alert_set_read_function(session, NULL);
-	if (what == GNUTLS_A_CLOSE_NOTIFY && peer->ready)
-		peer->goodbye(peer->context);
-	peer->session = NULL;
-	return gnutls_alert_send(session, level, what);
+	r = gnutls_alert_send(session, level, what);
+	if (peer->session)
+		gnutls_alert_set_read_function(session, alert);
+	return r;
 }
 
 void tls_peer_init(struct tls_peer *peer, gnutls_session_t session, void (*goodbye)(void *context),

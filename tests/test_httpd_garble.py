@@ -9,6 +9,8 @@ import ssl
 
 import pytest
 
+from harness import server
+
 pytestmark = [pytest.mark.sanitize]
 
 STATUS = re.compile(rb"HTTP/1\.[01] (100|2\d\d|30[1478]|4\d\d|50[0135]|507) ")
@@ -68,7 +70,8 @@ def converse(rand, client, listens):
 def test_garbled_requests(serve, mount, pem, tls, seed):
     rand = random.Random(seed)
     web = serve(mount.mnt, "--upload", "--header-timeout=1", "--idle-timeout=1", "--cors=http://y",
-                *(pem if tls else ()), identity=mount.identity())
+                *(pem if tls else ()), identity=mount.identity(),
+                environment=server.WIPE)
     pathlib.Path(mount.path("a.txt")).write_bytes(b"hello world\n")
     pathlib.Path(mount.path("big.bin")).write_bytes(bytes(100_000))
     writer = mount.writer("grows")

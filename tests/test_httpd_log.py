@@ -168,7 +168,7 @@ def test_many_cookies_are_refused(serve, site, pem, tls):
 @pytest.mark.parametrize("tls", TLS)
 def test_connections_that_end_in_order_leave_no_line(serve, site, pem, tls):
     """A handshake is no request, nor is a goodbye."""
-    web = serve(site, "--idle-timeout=1", *(pem if tls else ()))
+    web = serve(site, "--idle-timeout=1", *(pem if tls else ()), environment=server.WIPE)
     for count, ends in [(0, "goodbye"), (0, "timeout"), (1, "goodbye"), (1, "timeout")]:
         client = web.connect(tls=tls)
         if count:  # an empty line before a request means nothing
@@ -182,6 +182,9 @@ def test_connections_that_end_in_order_leave_no_line(serve, site, pem, tls):
         elif tls:
             client.socket.unwrap()
         client.close()
+    if tls:
+        for handshake in b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n":
+            web.connect(tls=None).send(handshake).close()
     web.wait_metric("connections", 0)
     assert len(web.logged(8)) == 8
 

@@ -21,8 +21,8 @@ LISTENING = re.compile(r"^rww-httpd: listening on (?P<scheme>https?)://127\.0\.0
 METRICS = re.compile(r"^rww-httpd: metrics on http://127\.0\.0\.1:(?P<port>\d+)/metrics$")
 EXPECTED = re.compile(r"^rww-httpd: (serving |listening on |metrics on |stopping$|reloading$)")
 
-
 SANITIZED = 66  # the exit status of TSan
+WIPE = {"MALLOC_PERTURB_": "165"}  # glibc: what is freed is overwritten
 
 
 class Cut(Exception):
