@@ -432,8 +432,7 @@ static void forget_expectation(struct request *rq)
 		*(char *)(uintptr_t)expect = '-';
 }
 
-/* That are this request, with one empty line before it (RFC 9112 section 2.2); not of a chunked
- * one. */
+/* With an empty line before it (RFC 9112 section 2.2); not for chunked ones. */
 static uint64_t bytes_of_request(const struct request *rq)
 {
 	autofree char *length = request_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
