@@ -229,6 +229,7 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 	list_del(&f->lingering);
 	f->state = reason ? FILE_ABORTED : FILE_COMPLETE;
 	f->preallocated = false;
+	f->examined = 0;
 	ranges_done(&f->unwritten);
 	if (reason) {
 		end_remember_locked(fs, f->inode, false, keep, declared, reason);

@@ -253,6 +253,8 @@ static void file_cut(struct fs *fs, struct file *f, uint64_t offset)
 	}
 	if (f->end > offset)
 		f->end = offset;
+	if (f->examined > offset)
+		f->examined = offset;
 	if (f->edge_told > offset) {
 		f->edge_told = offset;
 		f->cuts++;

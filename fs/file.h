@@ -67,6 +67,7 @@ struct file {
 	uint32_t n_changing;         /* those who have or want the io lock alone */
 	struct ranges unwritten;
 	bool preallocated; /* fallocate was used: the store's word on data is not enough */
+	uint64_t examined; /* holes.c: no gap before it is in the store's reserve unremembered */
 	struct list handles;
 	struct list waiters;  /* hold.h */
 	uint32_t n_held;      /* waiters that are reads, or opens about to read */

@@ -5,6 +5,7 @@
  *
  *   rule.c       what a read at an offset gets: pure
  *   holes.c      how much of a growing file has really been written
+ *   reserve.c    space that the store holds ready for a file, and that looks written
  *   file.c       a file that is open: descriptors, writers, state, handles
  *   hold.c       who waits, and waking them
  *   end.c        complete or aborted; end-memory.c: what is remembered; marker.c: in the store

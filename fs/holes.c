@@ -15,8 +15,10 @@
  *  - a block with data whose successor in the range has data too is full.
  * In the block in which the range ends neither tells by what lies behind the range: that was there
  * before. After fallocate the store calls blocks data that were merely read, so there only bytes
- * count. What cannot be proved is held until the file completes. Not seen at all is a gap within
- * one block, made by a passthrough writer that seeks over a few bytes: the man page says so.
+ * count; so they do once a gap was found in space that the store has in reserve (reserve.h), for
+ * which what it calls data is looked at once. What cannot be proved is held until the file
+ * completes. Not seen at all is a gap within one block, made by a passthrough writer that seeks
+ * over a few bytes: the man page says so.
  */
 #include "fs/holes.h"
 
@@ -28,6 +30,7 @@
 #include "common/cleanup.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/reserve.h"
 
 #define BLOCK_MAX 65536
 
@@ -129,30 +132,41 @@ static uint64_t believed(
 	return pos < limit ? pos : limit;
 }
 
+/* Remembers a hole and what is in doubt around it. data_behind: it does not reach to the end. */
+static int remember(
+	struct fs *fs, struct file *f, int fd, struct range hole, bool data_behind, bool reserved)
+{
+	if (file_is_passthrough(f)) {
+		/* The store's blocks may be smaller. */
+		size_t before = hole.start < fs->block ? hole.start : fs->block;
+
+		hole.start -= before;
+		hole.start += nonzero_length(fd, hole.start, before);
+		if (data_behind)
+			hole.end += zero_prefix(fd, hole.end, fs->block);
+	}
+	SCOPED_LOCK(&fs->files_lock);
+	if (f->state != FILE_GROWING)
+		return 0;
+	f->preallocated |= reserved;
+	return ranges_add(&f->unwritten, hole.start, hole.end);
+}
+
 /* A hole begins at hole: remember it and what is in doubt around it. *ret_end: of the hole. */
 static int remember_hole(
 	struct fs *fs, struct file *f, int fd, uint64_t hole, uint64_t size, uint64_t *ret_end)
 {
 	off_t data = lseek(fd, (off_t)hole, SEEK_DATA);
 	uint64_t end = data < 0 ? size : (uint64_t)data;
-	uint64_t start = hole;
+	struct range r;
 
 	if (data < 0 && errno != ENXIO && errno != ENOENT) /* seek_hole() */
 		return -errno;
 	*ret_end = end > hole ? end : hole;
 	if (end <= hole)
 		return 0; /* filled meanwhile */
-	if (file_is_passthrough(f)) {
-		/* The store's blocks may be smaller. */
-		size_t before = start < fs->block ? start : fs->block;
-
-		start -= before;
-		start += nonzero_length(fd, start, before);
-		if (data >= 0)
-			end += zero_prefix(fd, end, fs->block);
-	}
-	SCOPED_LOCK(&fs->files_lock);
-	return f->state == FILE_GROWING ? ranges_add(&f->unwritten, start, end) : 0;
+	return remember(fs, f, fd, (struct range){hole, end}, data >= 0,
+		file_is_passthrough(f) && reserve_find(fd, hole, end, end, &r));
 }
 
 /* The end of the remembered range that offset is in; offset if there is none. */
@@ -238,6 +252,48 @@ static int remember_hole_before(struct fs *fs, struct file *f, uint64_t offset)
 	return remember_holes(fs, f, block - 1, block);
 }
 
+/* The first gap in the store's reserve that reaches into [offset, end): bytes prove that there
+ * is none, whatever the store says. */
+static bool find_gap(
+	struct fs *fs, int fd, uint64_t offset, uint64_t end, uint64_t size, struct range *ret)
+{
+	while (offset < end && reserve_find(fd, offset, end, size, ret)) {
+		if (ret->start < offset)
+			ret->start = offset;
+		offset = believed(fs, fd, *ret, true, ret->start, end);
+		if (offset == ret->start)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * n bytes from offset on that the store calls data; -EAGAIN: there was a gap in its reserve after
+ * all, which is remembered now. size: the file's.
+ */
+static ssize_t without_reserve(
+	struct fs *fs, struct file *f, uint64_t offset, size_t n, uint64_t size)
+{
+	uint64_t end = offset + n, from, before;
+	struct range r;
+	int e;
+
+	if (n == 0 || !file_is_passthrough(f))
+		return (ssize_t)n;
+	pthread_mutex_lock(&fs->files_lock);
+	from = f->examined > offset ? f->examined : offset;
+	before = f->unwritten.changes;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (find_gap(fs, f->fd_read, from, end, size, &r)) {
+		e = remember(fs, f, f->fd_read, r, r.end < size, true);
+		return e < 0 ? e : file_is_growing(fs, f) ? -EAGAIN : (ssize_t)n;
+	}
+	SCOPED_LOCK(&fs->files_lock);
+	if (offset <= f->examined && end > f->examined && f->unwritten.changes == before)
+		f->examined = end;
+	return (ssize_t)n;
+}
+
 ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t want)
 {
 	int fd = f->fd_read, e = remember_hole_before(fs, f, offset);
@@ -261,19 +317,20 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 		hole = seek_hole(fs, fd, offset);
 		if (hole < 0 && errno == ENXIO)
 			return 0; /* at or behind the end */
-		if (hole < 0 && errno != EINVAL)
-			return -errno;
-		if (hole >= 0 &&
-			((uint64_t)hole >= r.start || (uint64_t)hole >= offset + want + fs->block))
-			return (ssize_t)want; /* it is known, or far: a reader that is behind */
-		if (fstat(fd, &st) < 0)
+		if ((hole < 0 && errno != EINVAL) || fstat(fd, &st) < 0)
 			return -errno;
 		if (hole < 0) /* the store has no notion of holes */
 			hole = st.st_size;
-		if (hole >= st.st_size || has_data(fd, (uint64_t)hole)) {
+		/* Known, or far: a reader that is behind; or none is left. */
+		if ((uint64_t)hole >= r.start || (uint64_t)hole >= offset + want + fs->block ||
+			hole >= st.st_size || has_data(fd, (uint64_t)hole)) {
 			uint64_t there = (uint64_t)hole > offset ? (uint64_t)hole - offset : 0;
+			ssize_t n = without_reserve(
+				fs, f, offset, there < want ? there : want, (uint64_t)st.st_size);
 
-			return there < want ? (ssize_t)there : (ssize_t)want;
+			if (n != -EAGAIN)
+				return n;
+			continue;
 		}
 		e = remember_holes(fs, f, offset, (uint64_t)hole + 1);
 		if (e < 0)

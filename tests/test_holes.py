@@ -7,7 +7,9 @@ import random
 
 import pytest
 
+from harness import sandbox
 from harness.data import BLOCK, KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, fallocate, pattern
+from harness.tools import Image
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
 
@@ -235,6 +237,80 @@ def test_preallocation_before_the_follower_opens_and_partial_writes(mount):
     writer.close()
     assert follow(reader, 3 * BLOCK) == pattern(10 * BLOCK)[9 * BLOCK:] + pattern(2 * BLOCK, 7)
     assert reader.read() == b""
+
+
+def test_a_gap_in_space_that_was_reserved_before(mount):
+    """By a writer who has closed: its blocks count as data once they were read."""
+    first = mount.writer("f")
+    first.call(fallocate, KEEP_SIZE, 0, 256 * BLOCK)
+    first.write(pattern(16 * BLOCK))
+    first.close()
+    mount.wait_state("f", "complete")
+    check_gap(mount, mount.writer("f", os.O_RDWR))
+
+
+@pytest.fixture
+def reserving(request, mode, base, make_mount):
+    """A mount whose store, an xfs or an overlay on one, reserves space behind what is written."""
+    if os.geteuid() != 0:
+        pytest.skip("root: not running as root")
+    store = Image(base, "xfs", 2 << 30, options="allocsize=1m", mkfs=("-q",))
+    path = store.path
+    if getattr(request, "param", "xfs") == "overlay":
+        for name in ("lower", "upper", "work", "merged"):
+            os.mkdir(os.path.join(store.path, name))
+        path = os.path.join(store.path, "merged")
+        sandbox.mount("overlay", path, "overlay", 0, f"lowerdir={store.path}/lower,"
+                      f"upperdir={store.path}/upper,workdir={store.path}/work")
+    os.chmod(path, 0o777)
+    mount = make_mount(mode, store=path)
+    yield mount
+    mount.stop()
+    if path != store.path:
+        sandbox.umount(path)
+    store.end()
+
+
+def test_a_gap_in_space_that_the_store_reserves_by_itself(reserving):
+    writer = reserving.writer("f", os.O_RDWR | os.O_CREAT)
+    writer.write(pattern(16 * BLOCK))
+    writer.call(os.fsync)
+    check_gap(reserving, writer)
+
+
+@pytest.mark.parametrize("reserving", ["xfs", "overlay"], indirect=True)
+def test_zeros_written_to_reserved_space_come_at_once(reserving):
+    writer = reserving.writer("f")
+    data = pattern(16 * BLOCK) + bytes(32 * BLOCK) + pattern(BLOCK)
+    writer.write(data[:16 * BLOCK])
+    writer.call(os.fsync)
+    reader = reserving.reader("f")
+    assert follow(reader, 16 * BLOCK) == data[:16 * BLOCK]
+    held = reader.begin_read().wait_held()
+    writer.write(data[16 * BLOCK:32 * BLOCK])
+    assert follow_from(held.result(), reader, 16 * BLOCK) == bytes(16 * BLOCK)
+    writer.call(os.fsync)
+    writer.write(data[32 * BLOCK:])
+    assert int(reserving.xattr("f", "edge")) == len(data)
+    assert follow(reader, 17 * BLOCK) == data[32 * BLOCK:]
+
+
+def check_gap(mount, writer):
+    """A gap of 16 blocks behind 16 of the pattern is held until it is filled."""
+    data = pattern(40 * BLOCK)
+    reader = mount.reader("f")
+    assert follow(reader, 16 * BLOCK) == data[:16 * BLOCK]
+    held = reader.begin_read().wait_held()
+    writer.pwrite(data[32 * BLOCK:], 32 * BLOCK)
+    assert writer.pread(16 * BLOCK, 16 * BLOCK) == bytes(16 * BLOCK)
+    assert int(mount.xattr("f", "edge")) == 16 * BLOCK
+    held.stays_held()
+    writer.pwrite(data[16 * BLOCK:24 * BLOCK], 16 * BLOCK)
+    got = follow_from(held.result(), reader, 23 * BLOCK - 16 * BLOCK)
+    assert got == data[16 * BLOCK:][:len(got)] and len(got) <= 8 * BLOCK
+    writer.pwrite(data[24 * BLOCK:32 * BLOCK], 24 * BLOCK)
+    writer.close()
+    assert got + reader.read_all() == data[16 * BLOCK:]
 
 
 def test_preallocation_completed_unwritten_is_zeros(mount):

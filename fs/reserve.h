@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Space that the store keeps in reserve for a file: made by fallocate(2) before the file grew here,
+ * or by xfs itself behind the end of what is being written. Where a gap is left in it, SEEK_DATA
+ * sees one only until somebody reads there: then the pages of zeros in the cache count as data. Any
+ * thread, no locks.
+ */
+#ifndef FS_RESERVE_H
+#define FS_RESERVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fs/ranges.h"
+
+/*
+ * The first piece of reserve from offset on that begins before end and that nobody has written, as
+ * far as limit. False: there is none, or the store does not tell.
+ */
+bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct range *ret);
+
+#endif
