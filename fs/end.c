@@ -17,6 +17,7 @@
 #include "fs/creds.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/holes.h"
 #include "fs/invalidate.h"
 #include "fs/process.h"
 
@@ -105,6 +106,7 @@ static void grow(struct fs *fs, struct file *f)
 	bool shows_more; /* than an aborted file has */
 
 	mark(fs, f, false, RULE_NONE, "");
+	holes_begin(fs, f);
 	f->lost = false;
 	pthread_mutex_lock(&fs->files_lock);
 	shows_more = f->declared != RULE_NONE;

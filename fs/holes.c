@@ -16,15 +16,18 @@
  * In the block in which the range ends neither tells by what lies behind the range: that was there
  * before. After fallocate the store calls blocks data that were merely read, so there only bytes
  * count; so they do once a gap was found in space that the store has in reserve (reserve.h), for
- * which what it calls data is looked at once. What cannot be proved is held until the file
- * completes. Not seen at all is a gap within one block, made by a passthrough writer that seeks
- * over a few bytes: the man page says so.
+ * which what it calls data is looked at once. On tmpfs, what is read through a mapping is data from
+ * then on, so bytes alone count there, and on an overlay, which may be on one. What cannot be
+ * proved is held until the file completes. Not seen at all is a gap within one block, made by a
+ * passthrough writer that seeks over a few bytes: the man page says so.
  */
 #include "fs/holes.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -365,6 +368,16 @@ bool holes_all_written(struct fs *fs, struct file *f, uint64_t changes, uint64_t
 	SCOPED_LOCK(&fs->files_lock);
 	r = ranges_next(&f->unwritten, offset);
 	return f->unwritten.changes == changes && (!r || r->start >= end);
+}
+
+void holes_begin(struct fs *fs, struct file *f)
+{
+	struct statfs sf = {0};
+	bool lies = file_is_passthrough(f) && fstatfs(file_fd(f), &sf) == 0 &&
+		    (sf.f_type == TMPFS_MAGIC || sf.f_type == OVERLAYFS_SUPER_MAGIC);
+
+	SCOPED_LOCK(&fs->files_lock);
+	f->preallocated |= lies;
 }
 
 int holes_before_allocation(struct fs *fs, struct file *f, uint64_t start, uint64_t end)

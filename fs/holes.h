@@ -24,6 +24,9 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 bool holes_all_written(struct fs *fs, struct file *f, uint64_t changes, uint64_t offset,
 	const char *bytes, size_t n);
 
+/* f begins to grow. */
+void holes_begin(struct fs *fs, struct file *f);
+
 /*
  * For fallocate(2), with the io lock held alone. Before it makes blocks of them or zeros, the holes
  * that reach into [start, end) are remembered; afterwards, what has become part of the file

@@ -2,6 +2,7 @@
 """Full disks, failing disks, and a daemon that runs out of descriptors or inotify watches."""
 import errno
 import fcntl
+import mmap
 import os
 import resource
 import shutil
@@ -12,7 +13,7 @@ import pytest
 
 from harness import procs, sandbox
 from harness.agent import raw_read, write_file
-from harness.data import fallocate, pattern
+from harness.data import BLOCK, fallocate, pattern
 from harness.mount import NOBODY
 from harness.tools import Image, need, run
 
@@ -713,16 +714,50 @@ def test_a_store_that_an_overlay_has_from_a_lower_layer(mode, overlay, make_moun
         assert os.stat(folder).st_ino == os.stat(os.path.dirname(mount.stored(name))).st_ino
 
 
-@pytest.mark.modes("on", "off")
-def test_a_store_on_tmpfs(mode, base, make_mount):
-    path = os.path.join(base, f"tmpfs-{mode}")
-    os.mkdir(path)
+@pytest.fixture
+def on_tmpfs(mode, base, make_mount):
+    path = tempfile.mkdtemp(dir=base, prefix="tmpfs-")
     sandbox.mount("tmpfs", path, "tmpfs", 0, "mode=755")
     try:
         mount = make_mount(mode, store=path)
-        writer, reader = begin_to_follow(mount)
-        writer.close()
-        assert reader.read() == b""
+        yield mount
         mount.stop()
     finally:
         sandbox.umount(path, sandbox.MNT_DETACH)
+
+
+@pytest.mark.modes("on", "off")
+def test_a_store_on_tmpfs(on_tmpfs):
+    writer, reader = begin_to_follow(on_tmpfs)
+    writer.close()
+    assert reader.read() == b""
+
+
+def read_mapped(path, size):
+    """As one who maps it from the store, or the writer itself with passthrough."""
+    with open(path, "rb") as f, mmap.mmap(f.fileno(), size, prot=mmap.PROT_READ) as m:
+        return m[:]
+
+
+@pytest.mark.modes("on", "off")
+@pytest.mark.parametrize("how", ["ftruncate", "a write"])
+def test_a_gap_on_tmpfs_that_was_read_through_a_mapping(on_tmpfs, how):
+    """Which makes data of it for SEEK_DATA."""
+    data = pattern(16 * BLOCK)
+    writer = on_tmpfs.writer("f")
+    writer.write(data[:BLOCK])
+    reader = on_tmpfs.reader("f")
+    assert reader.read() == data[:BLOCK]
+    held = reader.begin_read().wait_held()
+    if how == "ftruncate":
+        writer.truncate(len(data))
+    else:
+        writer.pwrite(data[15 * BLOCK:], 15 * BLOCK)
+    assert int(on_tmpfs.xattr("f", "edge")) == BLOCK
+    stored = on_tmpfs.agent().call(read_mapped, on_tmpfs.stored("f"), len(data))
+    assert stored[BLOCK:15 * BLOCK] == bytes(14 * BLOCK)
+    assert int(on_tmpfs.xattr("f", "edge")) == BLOCK
+    held.stays_held()
+    writer.pwrite(data[BLOCK:], BLOCK)
+    writer.close()
+    assert held.result() + reader.read_all() == data[BLOCK:]
