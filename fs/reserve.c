@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * FIEMAP tells which blocks are in reserve ("unwritten"). What was written there stays so until it
- * is on the disk, and its pages wait for that: cachestat(2) tells which do.
+ * is on the disk, and its pages wait for that: cachestat(2) tells which do. They wait a moment
+ * longer, so a page that did not wait was not written if its block is in reserve afterwards, too.
  */
 #include "fs/reserve.h"
 
@@ -72,12 +73,47 @@ static bool find_in(int fd, const struct fiemap_extent *extent, uint64_t offset,
 	return true;
 }
 
+union map {
+	struct fiemap head;
+	char room[sizeof(struct fiemap) + EXTENTS * sizeof(struct fiemap_extent)];
+};
+
+/* The extents of [start, end), EXTENTS at most; false: there are none, or nobody tells. */
+static bool look_up(int fd, uint64_t start, uint64_t end, union map *ret)
+{
+	ret->head = (struct fiemap){
+		.fm_start = start, .fm_length = end - start, .fm_extent_count = EXTENTS};
+	return ioctl(fd, FS_IOC_FIEMAP, ret) == 0 && ret->head.fm_mapped_extents > 0;
+}
+
+static bool find_among(int fd, const union map *map, uint64_t offset, uint64_t end, uint64_t limit,
+	struct range *ret)
+{
+	for (unsigned i = 0; i < map->head.fm_mapped_extents; i++)
+		if (find_in(fd, &map->head.fm_extents[i], offset, end, limit, ret))
+			return true;
+	return false;
+}
+
+/* Cuts r to what of its beginning is in reserve; false: nothing. */
+static bool is_still_reserve(int fd, struct range *r)
+{
+	const struct fiemap_extent *first;
+	union map map;
+
+	if (!look_up(fd, r->start, r->end, &map))
+		return false;
+	first = &map.head.fm_extents[0];
+	if (!(first->fe_flags & FIEMAP_EXTENT_UNWRITTEN) || first->fe_logical > r->start)
+		return false;
+	if (first->fe_logical + first->fe_length < r->end)
+		r->end = first->fe_logical + first->fe_length;
+	return true;
+}
+
 bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct range *ret)
 {
-	union {
-		struct fiemap head;
-		char room[sizeof(struct fiemap) + EXTENTS * sizeof(struct fiemap_extent)];
-	} map;
+	union map map;
 	struct statfs sf;
 
 	if (fstatfs(fd, &sf) < 0 || sf.f_type == OVERLAYFS_SUPER_MAGIC)
@@ -85,13 +121,14 @@ bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct 
 	while (offset < end) {
 		const struct fiemap_extent *last;
 
-		map.head = (struct fiemap){
-			.fm_start = offset, .fm_length = end - offset, .fm_extent_count = EXTENTS};
-		if (ioctl(fd, FS_IOC_FIEMAP, &map) < 0 || map.head.fm_mapped_extents == 0)
+		if (!look_up(fd, offset, end, &map))
 			return false;
-		for (unsigned i = 0; i < map.head.fm_mapped_extents; i++)
-			if (find_in(fd, &map.head.fm_extents[i], offset, end, limit, ret))
+		if (find_among(fd, &map, offset, end, limit, ret)) {
+			if (is_still_reserve(fd, ret))
 				return true;
+			offset = ret->start; /* it was on its way to the disk, and is there */
+			continue;
+		}
 		last = &map.head.fm_extents[map.head.fm_mapped_extents - 1];
 		if (map.head.fm_mapped_extents < EXTENTS || (last->fe_flags & FIEMAP_EXTENT_LAST))
 			return false;
