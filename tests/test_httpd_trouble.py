@@ -158,7 +158,7 @@ def test_without_a_host_or_with_a_space_in_the_target(serve, site, request_line,
     web = serve(site, "--upload")
     head = request_line + b" HTTP/1.1\r\nConnection: close\r\n" + fields + b"\r\n"
     answer = raw(web, head + b"x" * (b"PUT" in request_line))
-    assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1") == 1
+    assert answer.startswith(b"HTTP/1.1 400 ") and len(re.findall(rb"HTTP/1\.1 \d", answer)) == 1
 
 
 @pytest.mark.parametrize("target, fields, counts", [
