@@ -257,6 +257,22 @@ bool client_heard_more(struct client *client)
 	return client_heard(client) > client->heard + 1;
 }
 
+uint64_t client_said(const struct client *client)
+{
+	struct tcp_info info;
+
+	if (client->encrypted)
+		return client->tls.session ? tls_said(&client->tls) : 0;
+	info = tcp_info_of(client->socket);
+	return info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
+}
+
+bool client_said_more(const struct client *client)
+{
+	/* the end may count as one, and is no record */
+	return client_said(client) > client->said + !client->encrypted;
+}
+
 uint64_t client_quiet_ms(int socket)
 {
 	return tcp_info_of(socket).tcpi_last_data_recv;

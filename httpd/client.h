@@ -43,6 +43,7 @@ struct client {
 	struct tls_peer tls;
 	bool encrypted;
 	uint64_t heard; /* of client_heard(), what the requests were */
+	uint64_t said;  /* of client_said(), what their answers were */
 	bool between;   /* no request has begun since that one was answered, or at all */
 };
 
@@ -105,6 +106,11 @@ uint64_t client_heard(const struct client *client);
 /* Whether something, but its end, has come since client->heard. Over TLS only while the connection
  * ends (tls_peer), before that and afterwards nobody can say. */
 bool client_heard_more(struct client *client);
+
+/* What has been sent since the client connected: bytes, be they still in the socket, over TLS
+ * records; likewise. */
+uint64_t client_said(const struct client *client);
+bool client_said_more(const struct client *client);
 
 /* Since the last of them. */
 uint64_t client_quiet_ms(int socket);

@@ -509,8 +509,6 @@ static void judge_unanswered(struct request *rq)
 	else if (!rq->started && rq->client &&
 		 client_is_late(&rq->server->clients, rq->client, clock_ms()))
 		rq->outcome = OUTCOME_TIMEOUT;
-	if (rq->client)
-		rq->client->peer.worker->refused = 0; /* it was this one's */
 }
 
 /* No other follows on its connection: its client said so, or we did. */
@@ -561,6 +559,8 @@ void request_end(void *cls, struct MHD_Connection *connection, void **con,
 		rq->client->request = NULL;
 		rq->client->between =
 			rq->whole && how == MHD_REQUEST_TERMINATED_COMPLETED_OK && !is_last(rq);
+		if (rq->client->between)
+			rq->client->said = client_said(rq->client);
 		/* without a limit for the header the library has that for idle ones */
 		client_expect_header(&s->clients, rq->client,
 			clock_deadline(idle && header ? idle + header : 0), true);
@@ -584,6 +584,5 @@ void request_forgotten(struct request *rq)
 	rq->version = NULL;
 	rq->finished = reply_bypass(rq, status);
 	rq->status = status;
-	rq->client->peer.worker->refused = 0;
 	request_end(rq->server, rq->connection, &con, MHD_REQUEST_TERMINATED_WITH_ERROR);
 }

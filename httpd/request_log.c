@@ -92,18 +92,19 @@ static bool came_too_slowly(struct server *s, const struct client *client)
 
 void request_unread(struct server *s, struct client *client)
 {
-	unsigned status = client->peer.worker->refused;
+	unsigned status = MHD_HTTP_BAD_REQUEST;
 	enum outcome outcome = OUTCOME_OK;
 	ssize_t sent = 0;
 
 	if (!client->between || !client_heard_more(client))
 		return;
-	client->peer.worker->refused = 0;
-	if (!status && came_too_slowly(s, client)) {
+	if (client_said_more(client)) {
+		if (client->peer.worker->refused)
+			status = client->peer.worker->refused;
+	} else if (came_too_slowly(s, client)) {
 		status = MHD_HTTP_REQUEST_TIMEOUT;
 		outcome = OUTCOME_TIMEOUT;
-	} else if (!status) {
-		status = MHD_HTTP_BAD_REQUEST;
+	} else {
 		sent = bypass_send(s, client, status, false);
 		if (sent < 0)
 			outcome = atomic_load(&s->draining) ? OUTCOME_STOPPED : OUTCOME_GONE;

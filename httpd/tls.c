@@ -161,15 +161,25 @@ void tls_peer_init(struct tls_peer *peer, gnutls_session_t session, void (*goodb
 	gnutls_alert_set_read_function(session, alert);
 }
 
-uint64_t tls_heard(const struct tls_peer *peer)
+static uint64_t records(const struct tls_peer *peer, bool incoming)
 {
 	unsigned char number[8]; /* of the next record; the handshake of TLS 1.2 ends with one */
 	uint64_t n;
 
-	if (gnutls_record_get_state(peer->session, 1, NULL, NULL, NULL, number) < 0)
+	if (gnutls_record_get_state(peer->session, incoming, NULL, NULL, NULL, number) < 0)
 		return 0;
 	memcpy(&n, number, sizeof(n));
 	return be64toh(n) - (gnutls_protocol_get_version(peer->session) < GNUTLS_TLS1_3);
+}
+
+uint64_t tls_heard(const struct tls_peer *peer)
+{
+	return records(peer, true);
+}
+
+uint64_t tls_said(const struct tls_peer *peer)
+{
+	return records(peer, false);
 }
 
 bool tls_at_end(struct tls_peer *peer)

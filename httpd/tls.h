@@ -38,6 +38,9 @@ bool tls_send(const struct tls_peer *peer, const char *data, size_t size);
 /* Records with data that were read since the handshake; the client's goodbye counts as one. */
 uint64_t tls_heard(const struct tls_peer *peer);
 
+/* Records with data that were sent since the handshake. */
+uint64_t tls_said(const struct tls_peer *peer);
+
 /* Whether it has said goodbye; what came before that is lost. */
 bool tls_at_end(struct tls_peer *peer);
 

@@ -43,7 +43,7 @@ struct worker {
 	struct list chunked; /* struct worker_chunked; the thread's */
 	uint64_t looked_ms;  /* after those of them that are gone; the thread's */
 	/* The status that the library last said it answers, by itself; the thread's. It does not
-	 * say whom: of two in one moment one may be told the other's. */
+	 * say whom: of two in one moment one may be logged with the other's. */
 	unsigned refused;
 	unsigned hurrying; /* turns without a wait for events or a piece of a body; the thread's */
 	pthread_mutex_t lock;

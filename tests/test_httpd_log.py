@@ -135,6 +135,35 @@ def test_what_comes_with_a_request_is_answered_and_logged(serve, site, what, len
         [(status, "timeout" if status == 408 else "ok", None)]
 
 
+@pytest.mark.parametrize("tls", TLS)
+@pytest.mark.parametrize("by_library", ["version", "long"])
+def test_what_becomes_no_request_at_the_same_time(serve, site, pem, by_library, tls):
+    """One thread reads all of them before it closes any. libmicrohttpd answers some, but does not
+    say which."""
+    web = serve(site, "--threads=1", *(pem if tls else ()))
+    sent = [UNREADABLE[x] for x in ("one-word", by_library, "binary", "no-method", by_library)] * 4
+    clients = [web.connect(tls=tls) for _ in sent]
+    for client in clients[::2]:
+        assert client.request("/a.txt").rest() == b"hello world\n"
+    web.wait_metric("connections", len(clients))
+    web.process.send_signal(signal.SIGSTOP)
+    for client, (raw, _) in zip(clients, sent):
+        client.send(raw)
+    web.process.send_signal(signal.SIGCONT)
+    for client, (raw, status) in zip(clients, sent):
+        response = client.response()
+        assert response.status == status
+        with contextlib.suppress(ConnectionResetError if len(raw) > 16384 else ()):
+            response.rest()
+            assert not client.some()
+        client.close()
+    lines = web.logged(len(clients[::2]) + len(sent))[len(clients[::2]):]
+    assert sorted((x["status"], x["bytes"]) for x in lines) == \
+        sorted((status, 16 if status == 400 else 0) for _, status in sent)
+    web.wait_metric("connections", 0)
+    assert web.access().count("\n") == len(clients[::2]) + len(sent)
+
+
 @pytest.mark.parametrize("half", [b"GET", b"GET /a.txt"])
 def test_half_a_first_line_and_the_end_of_it_over_tls(serve, site, pem, half):
     """socat says goodbye and waits for more; one that hangs up without a goodbye can be told nothing."""
