@@ -92,13 +92,14 @@ static bool came_too_slowly(struct server *s, const struct client *client)
 
 void request_unread(struct server *s, struct client *client)
 {
+	bool answered = client_said_more(client);
 	unsigned status = MHD_HTTP_BAD_REQUEST;
 	enum outcome outcome = OUTCOME_OK;
 	ssize_t sent = 0;
 
-	if (!client->between || !client_heard_more(client))
+	if (!client->between || (!answered && !client_heard_more(client)))
 		return;
-	if (client_said_more(client)) {
+	if (answered) {
 		if (client->peer.worker->refused)
 			status = client->peer.worker->refused;
 	} else if (came_too_slowly(s, client)) {

@@ -164,6 +164,22 @@ def test_what_becomes_no_request_at_the_same_time(serve, site, pem, by_library, 
     assert web.access().count("\n") == len(clients[::2]) + len(sent)
 
 
+@pytest.mark.parametrize("tls", TLS)
+@pytest.mark.parametrize("what", ["version", "long"])
+def test_what_the_library_answers_right_behind_a_request(serve, site, pem, what, tls):
+    """In one packet with the end of a chunked body, or in one record."""
+    raw, status = UNREADABLE[what]
+    web = serve(site, *(pem if tls else ()))
+    client = web.connect(tls=tls)
+    client.send(b"GET /a.txt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + raw)
+    assert client.response().rest() == b"hello world\n"
+    assert client.response().status == status
+    assert [x["status"] for x in web.logged(2)] == [200, status]
+    client.close()
+    web.wait_metric("connections", 0)
+    assert web.access().count("\n") == 2
+
+
 @pytest.mark.parametrize("half", [b"GET", b"GET /a.txt"])
 def test_half_a_first_line_and_the_end_of_it_over_tls(serve, site, pem, half):
     """socat says goodbye and waits for more; one that hangs up without a goodbye can be told nothing."""
