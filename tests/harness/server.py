@@ -187,10 +187,10 @@ class Client:
             self.socket.settimeout(procs.seconds(10))
 
     def is_closed(self):
-        """The server closed the connection; waits for it."""
+        """The server closed the connection, over TLS with a goodbye or without; waits for it."""
         try:
             return self.socket.recv(1) == b""
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLEOFError):
             return True
 
     def reset(self):
