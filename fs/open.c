@@ -143,8 +143,8 @@ static enum decision decide_follower(
 	return OPEN_WAIT_FIRST_BYTE;
 }
 
-/* Who knows the states and promises of files may read what is there, held by none: O_SYNC has no
- * other meaning for a reader. */
+/* Who knows the states and promises of files may read what is there, held by none, by his open
+ * neither: O_SYNC has no other meaning for a reader. */
 static bool asks_for_plain(const struct fuse_file_info *fi)
 {
 	const int both = O_NONBLOCK | O_SYNC;
@@ -350,9 +350,10 @@ int open_check_flags(const struct file *f, int flags)
 /*
  * Another open may have it for as long as the store keeps that one waiting, for its marker or its
  * truncation. Whoever waits here cannot be killed, and keeps a thread from others: so a reader does
- * not for long. A writer would only be next to wait for the store.
+ * not for long, and one who is not to be held comes again by himself. A writer would only be next
+ * to wait for the store.
  */
-static bool lock_setup(struct file *f, bool writes, bool resumed)
+static bool lock_setup(struct file *f, bool writes, bool resumed, bool comes_again)
 {
 	struct timespec until;
 
@@ -362,7 +363,7 @@ static bool lock_setup(struct file *f, bool writes, bool resumed)
 		return true;
 	if (resumed)
 		return false;
-	until = clock_real_in_ms(20);
+	until = clock_real_in_ms(comes_again ? 1 : 20);
 	return pthread_mutex_timedlock(&f->setup, &until) == 0;
 }
 
@@ -375,11 +376,12 @@ static void open_file(
 	enum decision decision = OPEN_NOW;
 	struct end_before before;
 	struct handle *h = NULL;
-	const bool writes = is_writer(fi) || (fi->flags & O_TRUNC);
+	const bool writes = is_writer(fi) || (fi->flags & O_TRUNC),
+		   comes_again = asks_for_plain(fi);
 	int r;
 
-	if (!lock_setup(f, writes, resumed)) {
-		r = wait_to_open(req, f, fi, OPEN_TRY, sent_back);
+	if (!lock_setup(f, writes, resumed, comes_again)) {
+		r = comes_again ? -EAGAIN : wait_to_open(req, f, fi, OPEN_TRY, sent_back);
 		if (r < 0)
 			reply_error(req, r);
 		return;

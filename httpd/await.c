@@ -15,6 +15,8 @@
 #include "httpd/root.h"
 #include "httpd/server.h"
 
+#define LOOK_MAX_MS 500
+
 bool await_limit(struct request *rq)
 {
 	uint64_t limit_ms = rq->server->options->hold_timeout_ms, seconds;
@@ -31,6 +33,18 @@ bool await_limit(struct request *rq)
 bool await_is_over(const struct request *rq)
 {
 	return rq->wait_until_ms && rq->wait_until_ms <= clock_ms();
+}
+
+/* A look costs a moment of the worker, too: the longer it takes, the fewer. */
+int await_store(struct request *rq)
+{
+	uint64_t waited = clock_ms() - rq->started_ms;
+
+	(void)await_limit(rq);
+	if (await_is_over(rq))
+		return -EAGAIN;
+	return reader_held(rq,
+		follow_delay(&rq->waiter, waited / 2 < LOOK_MAX_MS ? waited / 2 + 1 : LOOK_MAX_MS));
 }
 
 void request_follow(struct request *rq, struct live *live)

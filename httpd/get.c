@@ -21,14 +21,24 @@
 /* 0 with rq->resource open, 1 when held, or negative errno. */
 static int open_or_wait(struct request *rq)
 {
-	int r;
+	int r = 0;
 
 	if (rq->resource.fd >= 0)
 		return 0;
-	r = request_open(rq, rq->name, &rq->resource);
-	if (r != -ENOENT || !await_limit(rq))
-		return r;
-	return await_name(rq);
+	do {
+		r = request_open(rq, rq->name, &rq->resource);
+		if (r == -ENOENT && await_limit(rq))
+			r = await_name(rq);
+	} while (r == -EAGAIN && !(r = await_store(rq)));
+	return r;
+}
+
+/* When there is no answer for now, 1, or none but an error. */
+static enum MHD_Result no_answer(struct request *rq, int r)
+{
+	if (r == 1)
+		return MHD_YES;
+	return r == -ECANCELED ? MHD_NO : reply_errno(rq, r);
 }
 
 static enum MHD_Result file_answer(struct request *rq)
@@ -47,40 +57,51 @@ static enum MHD_Result file_answer(struct request *rq)
 			return result;
 		request_follow(rq, NULL);
 		r = request_open_again(rq);
-		if (r < 0)
-			return reply_errno(rq, r);
+		if (r == -EAGAIN)
+			r = await_store(rq);
+		if (r)
+			return no_answer(rq, r);
 	}
 	return reply_errno(rq, -EAGAIN);
 }
 
-/* rq->name becomes that of the index file; false when there is none. */
-static bool open_index(struct request *rq)
+/* rq->name becomes that of the index file; negative errno when there is none, or none for now. */
+static int open_index(struct request *rq)
 {
 	struct resource index;
 	char *name;
+	int r;
 
 	if (asprintf(&name, "%s%s%s", rq->name, *rq->name ? "/" : "", rq->server->options->index) <
 		0)
-		return false;
-	if (request_open(rq, name, &index) < 0) {
+		return -ENOMEM;
+	r = request_open(rq, name, &index);
+	if (r < 0) {
 		free(name);
-		return false;
+		return r;
 	}
 	if (!S_ISREG(index.st.st_mode)) {
 		resource_close(&index);
 		free(name);
-		return false;
+		return -EISDIR;
 	}
 	resource_close(&rq->resource);
 	rq->resource = index;
 	free(rq->name);
 	rq->name = name;
 	rq->directory = false;
-	return true;
+	return 0;
+}
+
+static bool has_index(const struct request *rq)
+{
+	return *rq->server->options->index && !listing_wants_json(rq);
 }
 
 static enum MHD_Result directory_answer(struct request *rq)
 {
+	int r = -ENOENT;
+
 	if (!rq->directory && *rq->name) {
 		size_t len = strlen(rq->name);
 		char *name = realloc(rq->name, len + 2);
@@ -92,7 +113,11 @@ static enum MHD_Result directory_answer(struct request *rq)
 		return reply_redirect(rq, MHD_HTTP_MOVED_PERMANENTLY, name);
 	}
 	rq->by_accept = true;
-	if (*rq->server->options->index && !listing_wants_json(rq) && open_index(rq))
+	if (has_index(rq))
+		while ((r = open_index(rq)) == -EAGAIN)
+			if ((r = await_store(rq)))
+				return no_answer(rq, r);
+	if (!r)
 		return file_answer(rq);
 	if (rq->server->options->no_listing)
 		return reply_error(rq, MHD_HTTP_FORBIDDEN, NULL);
@@ -106,12 +131,8 @@ enum MHD_Result get_answer(struct request *rq)
 	if (rq->listing)
 		return listing_answer(rq);
 	r = open_or_wait(rq);
-	if (r == 1)
-		return MHD_YES;
-	if (r == -ECANCELED)
-		return MHD_NO;
-	if (r < 0)
-		return reply_errno(rq, r);
+	if (r)
+		return no_answer(rq, r);
 	if (S_ISDIR(rq->resource.st.st_mode))
 		return directory_answer(rq);
 	if (rq->directory)

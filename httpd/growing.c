@@ -136,6 +136,10 @@ enum MHD_Result growing_answer(struct request *rq, bool *ret_again)
 	bool range_counts;
 	int r = rq->live && !rq->live->directory ? 0 : follow_resource(rq);
 
+	if (r == -EAGAIN) { /* the store takes its time for it, as it may again */
+		*ret_again = true;
+		return MHD_YES;
+	}
 	if (r < 0)
 		return reply_errno(rq, r);
 	switch (request_conditions(rq, &none, &range_counts)) {

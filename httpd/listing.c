@@ -85,17 +85,34 @@ static struct progress file_progress(
 	return state_or_plain(fd >= 0 && resource_may_grow(s, fd, st) ? fd : -1, size);
 }
 
+/* One that is about to grow, or to end, and cannot be opened before: as one that is being cut. */
+static int look_only(const struct server *s, const char *name, struct progress *p, struct stat *ret)
+{
+	autoclose int fd = root_open(s->root, name, O_PATH, 0);
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, ret))
+		return -errno;
+	*p = (struct progress){.state = STATE_GROWING, .edge = (uint64_t)ret->st_size};
+	return 0;
+}
+
 /* What a symlink leads to: one that leads out of the root is a dead link, as it is when it is
  * asked for. */
 static int follow_link(const struct request *rq, struct listing_entry *e, struct stat *ret)
 {
-	autofree char *name = NULL;
+	autofree char *path = NULL;
+	const char *name;
 	struct resource target;
 	int r;
 
-	if (asprintf(&name, "%s/%s", rq->name, e->name) < 0)
+	if (asprintf(&path, "%s/%s", rq->name, e->name) < 0)
 		return -ENOMEM;
-	r = resource_open(rq->server, name + (*rq->name ? 0 : 1), 0, &target);
+	name = path + (*rq->name ? 0 : 1);
+	r = resource_open(rq->server, name, 0, &target);
+	if (r == -EAGAIN)
+		return look_only(rq->server, name, &e->progress, ret);
 	if (r < 0)
 		return r;
 	*ret = target.st;

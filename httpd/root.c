@@ -15,7 +15,8 @@
 #include "common/cleanup.h"
 #include "httpd/path.h"
 
-/* The kernel answers EAGAIN when a rename raced with the walk (openat2(2)). */
+/* The kernel answers EAGAIN when a rename raced with the walk (openat2(2)); with O_NONBLOCK it may
+ * be the file that does (root.h). */
 #define RACE_RETRIES 16
 
 int root_open(int root, const char *name, int flags, mode_t mode)
@@ -31,7 +32,7 @@ int root_open(int root, const char *name, int flags, mode_t mode)
 
 		if (fd >= 0)
 			return (int)fd;
-		if (errno != EAGAIN && errno != EINTR)
+		if (errno != EINTR && (errno != EAGAIN || flags & O_NONBLOCK))
 			return -errno;
 	}
 	return -EAGAIN;

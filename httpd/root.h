@@ -12,10 +12,12 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* Flags to read a file: a mount holds no such reader, whatever the file promises (rwwfs(1)). */
+/* Flags to read a file: a mount holds no such reader, whatever the file promises (rwwfs(1)), and
+ * does not let him wait for what its store does for a writer: -EAGAIN. */
 #define ROOT_READ (O_RDONLY | O_NONBLOCK | O_SYNC | O_NOCTTY)
 
-/* O_CLOEXEC is implied. A descriptor, or negative errno. */
+/* O_CLOEXEC is implied. A descriptor, or negative errno; with O_NONBLOCK -EAGAIN, too, when only
+ * the name was moved about. */
 int root_open(int root, const char *name, int flags, mode_t mode);
 
 /* Another open of what fd (of any kind, O_PATH included) refers to, with its own flags. */

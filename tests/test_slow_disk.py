@@ -339,6 +339,45 @@ def test_a_server_does_not_wait_with_a_truncation(start, disk, serve):
     assert late[1].rest() == b"help"
 
 
+@pytest.mark.parametrize("which, flags, content", [
+    ("size", os.O_TRUNC, b" more"), ("setting", os.O_APPEND, b"hello more"), ("removal", 0, b"hello")])
+def test_a_server_does_not_wait_for_an_open(start, disk, serve, which, flags, content):
+    """Who asks for a file that is about to be empty, to grow or to end is answered once it is, and
+    keeps nobody else waiting: not even one thread's other clients."""
+    mount = start("")
+    for name in ("f", "g"):
+        mount.write_file(name, b"hello")
+    os.mkdir(mount.path("d"))
+    os.symlink("../f", mount.path("d/index.html"))
+    web = serve(mount.mnt, "--threads=1")
+    web.allow_log("GET /f: Resource temporarily unavailable")
+    agent = mount.agent()
+    if which == "removal":
+        last = mount.writer("f", os.O_WRONLY)
+    with disk.stalled(which):
+        if which == "removal":
+            last.close()
+        else:
+            opening = agent.begin(os.open, mount.path("f"), os.O_WRONLY | flags)
+        disk.wait_waiting()
+        late = [web.connect().begin(target) for target in ("/f", "/f?live", "/d/")]
+        view, gone = web.connect().begin("/f?view"), web.connect().begin("/f")
+        assert web.get("/g") == b"hello"
+        assert web.request("/f", Prefer="wait=0").status == 503
+        assert web.get("/g") == b"hello"
+        entry, = json.loads(web.get("/d/", Accept="application/json"))["entries"]
+        assert (entry["name"], entry["state"]) == ("index.html", "growing")
+        gone.close()
+        web.wait_metric("clients_gone_total", 1)
+        assert all(client.is_quiet() for client in [*late, view])
+    assert view.response().status == 200
+    if which != "removal":
+        fd = opening.result()
+        agent.call(os.write, fd, b" more")
+        agent.call(os.close, fd)
+    assert [client.response().rest() for client in late] == [content] * 3
+
+
 def test_nobody_waits_with_a_marker(start, disk):
     """Nor do those who open that file, if they are killed."""
     mount = start("")
