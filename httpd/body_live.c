@@ -20,6 +20,7 @@
 #define FAR       16384 /* so much behind the edge, bytes go past the library */
 #define DRAIN_MS  20    /* between looks at the socket before a reset */
 #define DRAIN_MAX 500   /* looks: ten seconds */
+#define LATER_MS  200   /* between questions, each of which the mount may think about for 20 ms */
 
 /* What push_growth() needs stands at its beginning, in one line of the processor's cache. */
 struct live_body {
@@ -74,19 +75,28 @@ static bool would_hide_failure(const struct live_body *b, const struct live_view
 }
 
 /* Before a body may end well the mount is asked once more: the follow thread may have been slower
- * than a writer who began anew, and what was read then may be of another file. */
-static bool is_still_true(const struct live_body *b)
+ * than a writer who began anew, and what was read then may be of another file. False when the
+ * request is held, since the mount cannot tell yet. */
+static bool ask_once_more(struct live_body *b, struct live_view *ret)
 {
-	struct live_view view;
+	struct request *rq = b->rq;
 
-	live_look(b->rq->live, &view);
-	return is_true(b, &view);
+	while (!live_look(rq->live, ret) && rq->outcome == OUTCOME_OK)
+		if (!reader_looks_again(rq, follow_delay(&rq->waiter, LATER_MS)))
+			return false;
+	return true;
 }
 
 /* The clean end. Over TLS only the library can say it. */
 static ssize_t finish(struct live_body *b, char *buf)
 {
-	if (!b->has_length && !is_still_true(b))
+	struct live_view view;
+
+	if (!b->has_length && !ask_once_more(b, &view))
+		return 0;
+	if (b->rq->outcome != OUTCOME_OK)
+		return cut(b, b->rq->outcome, buf);
+	if (!b->has_length && !is_true(b, &view))
 		return cut(b, OUTCOME_ABORTED, buf);
 	if (b->chunked || b->rq->server->tls)
 		return MHD_CONTENT_READER_END_OF_STREAM;
@@ -167,7 +177,10 @@ static ssize_t read_now(struct live_body *b, uint64_t offset, uint64_t end, char
 	if (n > 0 && b->has_length && offset + (uint64_t)n == b->end) {
 		struct live_view view;
 
-		live_look(b->rq->live, &view);
+		if (!ask_once_more(b, &view))
+			return 0;
+		if (b->rq->outcome != OUTCOME_OK)
+			return cut(b, b->rq->outcome, buf);
 		if (would_hide_failure(b, &view))
 			n--; /* the last byte never leaves */
 		if (!n || !is_true(b, &view))

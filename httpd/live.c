@@ -56,17 +56,17 @@ static void view_fail(struct live_view *view, int error)
 	view->lost = true;
 }
 
-/* What the mount says now, after what it said before. */
-static void view_ask(int fd, struct live_view *view)
+/* What the mount says now, after what it said before; false when it does not say. */
+static bool view_ask(int fd, struct live_view *view)
 {
 	struct progress now;
 	int r = state_progress(fd, &now);
 
 	if (r == -EAGAIN)
-		return; /* asked again within a second */
+		return false;
 	if (r < 0) {
 		view_fail(view, r);
-		return;
+		return true;
 	}
 	view->truncated |= now.edge < view->edge || (view->asked && now.cuts != view->cuts);
 	view->asked = true;
@@ -74,18 +74,19 @@ static void view_ask(int fd, struct live_view *view)
 	if (now.edge > view->edge)
 		view->edge = now.edge;
 	if (view->state != STATE_GROWING)
-		return;
+		return true;
 	view->state = now.state;
 	if (now.state == STATE_COMPLETE) /* which ends the declaration */
-		return;
+		return true;
 	view->declared = now.declared;
 	view->size = now.size;
+	return true;
 }
 
-void live_look(struct live *live, struct live_view *ret)
+bool live_look(struct live *live, struct live_view *ret)
 {
 	live_view(live, ret);
-	view_ask(live->fd, ret);
+	return view_ask(live->fd, ret);
 }
 
 void live_ask(struct live *live)
@@ -95,7 +96,7 @@ void live_ask(struct live *live)
 	live_view(live, &view);
 	if (view.state != STATE_GROWING || live->directory)
 		return;
-	view_ask(live->fd, &view);
+	(void)view_ask(live->fd, &view); /* if not, asked again within a second */
 	view.version++;
 	SCOPED_LOCK(&live->lock);
 	live->view = view;

@@ -64,8 +64,9 @@ void live_view(struct live *live, struct live_view *ret);
 
 /* Asks the mount how far the file is. The follow thread, and who makes a live. */
 void live_ask(struct live *live);
-/* Asks for *ret alone. Of a live that has ended, only truncated may become news. */
-void live_look(struct live *live, struct live_view *ret);
+/* Asks for *ret alone. Of a live that has ended, only truncated may become news. False when it
+ * cannot be told for now, since the store takes its time over a cut: *ret is as it was before. */
+bool live_look(struct live *live, struct live_view *ret);
 
 /* As pread(2), of bytes before the edge. */
 ssize_t live_read_at(struct live *live, char *buf, size_t size, uint64_t offset);

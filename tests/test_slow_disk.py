@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import threading
 
 import pytest
@@ -337,6 +338,40 @@ def test_a_server_does_not_wait_with_a_truncation(start, disk, serve):
     writer.pwrite(b"p", 3)
     writer.close()
     assert late[1].rest() == b"help"
+
+
+@pytest.mark.parametrize("length, headers", [
+    (None, {}), (None, {"Range": "bytes=0-12582911"}), (12 << 20, {}), (12 << 20, {"version": "1.0"})])
+def test_a_server_does_not_end_well_what_it_cannot_ask_about(start, disk, serve, length, headers):
+    """A file is rewritten and then cut again, which the disk takes its time for; the server is stopped
+    meanwhile, with half of the former file sent."""
+    mount = start("")
+    before, after = b"a" * (12 << 20), b"b" * (12 << 20)
+    writer = mount.writer("f")
+    if length:
+        mount.declare("f", length)
+    writer.write(before)
+    web = serve(mount.mnt)
+    client = web.connect()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    response = client.request("/f", **headers)
+    got = len(response.at_least(100))
+    if not length and not headers:
+        other = web.request("/f")
+        writer.close()
+        assert other.rest() == before
+        writer = mount.writer("f", os.O_WRONLY)
+    os.kill(web.pid, signal.SIGSTOP)
+    writer.truncate(0)
+    writer.pwrite(after, 0)
+    with disk.stalled("size"):
+        cut = writer.begin(os.ftruncate, 3)
+        disk.wait_waiting()
+        os.kill(web.pid, signal.SIGCONT)
+        assert b"b" in response.at_least(len(before) - 65536 - got)
+        assert web.request("/", Accept="application/json").status == 200
+    assert cut.result() is None
+    response.cut()
 
 
 @pytest.mark.parametrize("which, flags, content", [
