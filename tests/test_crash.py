@@ -144,7 +144,7 @@ def test_a_close_that_the_daemon_has_not_heard_of(mode, make_mount, how):
     writers = [mount.writer(f"f{i}") for i in range(20)]
     for writer in writers:
         writer.write(b"hello")
-    os.kill(mount.pid, signal.SIGSTOP)
+    procs.pause(mount.pid)
     for writer in writers:
         writer.close()
     if how == "SIGTERM":
@@ -197,7 +197,7 @@ def test_a_connection_cut_by_force(mount, mode, make_mount):
     writer = mount.writer("f")
     writer.call(closes_a_duplicate)  # as a shell does for "> f"
     writer.write(b"hello")
-    os.kill(mount.pid, signal.SIGSTOP)
+    procs.pause(mount.pid)
     with pytest.raises(OSError, match="busy"):
         sandbox.umount(mount.mnt, sandbox.MNT_FORCE)
     writer.agent.kill()

@@ -146,7 +146,7 @@ def test_what_becomes_no_request_at_the_same_time(serve, site, pem, by_library, 
     for client in clients[::2]:
         assert client.request("/a.txt").rest() == b"hello world\n"
     web.wait_metric("connections", len(clients))
-    web.process.send_signal(signal.SIGSTOP)
+    procs.pause(web.pid)
     for client, (raw, _) in zip(clients, sent):
         client.send(raw)
     web.process.send_signal(signal.SIGCONT)

@@ -4,10 +4,11 @@ import os
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
-from harness import server
+from harness import procs, server
 from harness.data import pattern, pieces
 from harness.tools import Image
 
@@ -147,11 +148,12 @@ def coarse(base):
 def test_a_file_that_is_rewritten_within_one_tick_is_cut(coarse, mode, make_mount, serve):
     mount = make_mount(mode, store=coarse)
     web = serve(mount.mnt)
-    for _ in range(5):
+    for _ in range(20):
+        procs.wait_until(lambda: time.time() % 1 < 0.1, "a second to begin")
         mount.write_file("f.bin", DATA)
         before = mount.stat("f.bin").st_ctime_ns
         response = begin(web)
-        web.process.send_signal(signal.SIGSTOP)
+        procs.pause(web.pid)
         mount.write_file("f.bin", OTHER)
         web.process.send_signal(signal.SIGCONT)
         response.cut()
@@ -266,7 +268,7 @@ def test_a_broken_promise_cuts_its_followers(declared, web, how):
     elif how == "too long":
         writer.write(DATA[SIZE - 5:] + b"!")
     elif how == "started over":
-        web.process.send_signal(signal.SIGSTOP)
+        procs.pause(web.pid)
         writer.truncate(0)
         writer.pwrite(OTHER, 0)
         web.process.send_signal(signal.SIGCONT)

@@ -518,7 +518,7 @@ def test_many_requests_in_one_moment(serve, site, count):
     clients = [web.connect() for _ in range(count)]
     for client in clients:
         assert client.request("/a.txt").rest() == b"hello world\n"
-    os.kill(web.pid, signal.SIGSTOP)
+    procs.pause(web.pid)
     for client in clients:
         client.begin("/a.txt")
     os.kill(web.pid, signal.SIGCONT)
@@ -584,7 +584,7 @@ def test_many_small_writes_are_sent_together(live, mount):
     writer = mount.writer("f.txt")
     response = live.request("/f.txt")
     live.wait_held(1)
-    live.process.send_signal(signal.SIGSTOP)  # busy elsewhere
+    procs.pause(live.pid)  # busy elsewhere
     procs.wait_until(lambda: procs.state(live.pid) == "T", "the server to stop")
     writer.call(many_writes, 10000)
     live.process.send_signal(signal.SIGCONT)

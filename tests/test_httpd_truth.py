@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.sanitize, pytest.mark.modes("on", "off")]
 
 def rewrite(web, writer, data):
     """The server is stopped meanwhile: it does not see the file while it is short."""
-    web.process.send_signal(signal.SIGSTOP)
+    procs.pause(web.pid)
     writer.truncate(0)
     writer.pwrite(data, 0)
     web.process.send_signal(signal.SIGCONT)
@@ -41,7 +41,7 @@ def test_a_file_opened_afresh_under_a_follower_is_not_continued(growing):
     response = web.request("/f.txt")
     assert response.exactly(100) == pattern(100)
     web.wait_held(1)
-    web.process.send_signal(signal.SIGSTOP)
+    procs.pause(web.pid)
     other = mount.writer("f.txt", os.O_WRONLY | os.O_TRUNC)
     other.write(b"x" * 5000)
     web.process.send_signal(signal.SIGCONT)
@@ -71,7 +71,7 @@ def test_a_declared_file_that_is_cut_holds_no_worker(growing):
     response = web.request("/f.txt")
     assert response.exactly(100) == pattern(100)
     web.wait_held(1)
-    web.process.send_signal(signal.SIGSTOP)
+    procs.pause(web.pid)
     clients = [web.connect().begin("/f.txt") for _ in range(8)]
     writer.truncate(0)
     web.process.send_signal(signal.SIGCONT)
@@ -216,7 +216,7 @@ def test_a_held_range_keeps_a_file_that_is_unlinked_renamed_or_replaced(growing,
     mount.write_file("other", b"another" * 100)
     client = web.connect().begin("/f.txt", Range=wanted)
     web.wait_held(1)
-    web.process.send_signal(signal.SIGSTOP)  # it hears of growth and end at once
+    procs.pause(web.pid)  # it hears of growth and end at once
     writer.write(pattern(50))
     writer.close()
     if what == "unlink":

@@ -361,7 +361,7 @@ def test_a_server_does_not_end_well_what_it_cannot_ask_about(start, disk, serve,
         writer.close()
         assert other.rest() == before
         writer = mount.writer("f", os.O_WRONLY)
-    os.kill(web.pid, signal.SIGSTOP)
+    procs.pause(web.pid)
     writer.truncate(0)
     writer.pwrite(after, 0)
     with disk.stalled("size"):

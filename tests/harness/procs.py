@@ -72,6 +72,13 @@ def alive(pid):
         return False
 
 
+def pause(pid):
+    """SIGSTOP, and until each of its threads has stopped."""
+    kill(pid, signal.SIGSTOP)
+    wait_until(lambda: {state(int(tid)) for tid in os.listdir(f"/proc/{pid}/task")} == {"T"},
+               f"{pid} to stop")
+
+
 def state(pid):
     with open(f"/proc/{pid}/stat") as f:
         return f.read().rpartition(")")[2].split()[0]
