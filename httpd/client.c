@@ -243,14 +243,12 @@ uint64_t client_arrived(int socket)
 uint64_t client_heard(const struct client *client)
 {
 	if (client->encrypted)
-		return client->tls.session ? tls_heard(&client->tls) : 0;
+		return tls_heard(&client->tls);
 	return tcp_info_of(client->socket).tcpi_bytes_received;
 }
 
 bool client_heard_more(struct client *client)
 {
-	if (client->encrypted && !client->tls.session)
-		return false;
 	if (client->encrypted && !tls_at_end(&client->tls))
 		return client_heard(client) > client->heard;
 	/* the end counts as one */
@@ -262,7 +260,7 @@ uint64_t client_said(const struct client *client)
 	struct tcp_info info;
 
 	if (client->encrypted)
-		return client->tls.session ? tls_said(&client->tls) : 0;
+		return tls_said(&client->tls);
 	info = tcp_info_of(client->socket);
 	return info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
 }

@@ -449,11 +449,13 @@ static uint64_t bytes_of_request(const struct request *rq)
 static void request_is_whole(struct request *rq)
 {
 	struct client *client = rq->client;
-	uint64_t heard = client_heard(client), most = client->heard + bytes_of_request(rq);
+	uint64_t heard, most;
 
 	if (rq->whole)
 		return;
 	rq->whole = true;
+	heard = client_heard(client);
+	most = client->heard + bytes_of_request(rq);
 	if (client->encrypted || has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING) || heard < most)
 		client->heard = heard;
 	else

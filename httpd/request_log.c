@@ -92,7 +92,7 @@ static bool came_too_slowly(struct server *s, const struct client *client)
 
 void request_unread(struct server *s, struct client *client)
 {
-	bool answered = client_said_more(client);
+	bool answered = client->between && client_said_more(client);
 	unsigned status = MHD_HTTP_BAD_REQUEST;
 	enum outcome outcome = OUTCOME_OK;
 	ssize_t sent = 0;

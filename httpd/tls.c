@@ -166,7 +166,8 @@ static uint64_t records(const struct tls_peer *peer, bool incoming)
 	unsigned char number[8]; /* of the next record; the handshake of TLS 1.2 ends with one */
 	uint64_t n;
 
-	if (gnutls_record_get_state(peer->session, incoming, NULL, NULL, NULL, number) < 0)
+	if (!peer->session ||
+		gnutls_record_get_state(peer->session, incoming, NULL, NULL, NULL, number) < 0)
 		return 0;
 	memcpy(&n, number, sizeof(n));
 	return be64toh(n) - (gnutls_protocol_get_version(peer->session) < GNUTLS_TLS1_3);
@@ -186,7 +187,7 @@ bool tls_at_end(struct tls_peer *peer)
 {
 	char byte;
 
-	return gnutls_record_recv(peer->session, &byte, sizeof(byte)) == 0;
+	return peer->session && gnutls_record_recv(peer->session, &byte, sizeof(byte)) == 0;
 }
 
 void tls_free(void)

@@ -32,7 +32,7 @@ struct tls_peer {
 void tls_peer_init(struct tls_peer *peer, gnutls_session_t session, void (*goodbye)(void *context),
 	void *context);
 
-/* All of it at once, or false. */
+/* These without a session: nothing. All of it at once, or false. */
 bool tls_send(const struct tls_peer *peer, const char *data, size_t size);
 
 /* Records with data that were read since the handshake; the client's goodbye counts as one. */
