@@ -189,7 +189,7 @@ def test_half_a_first_line_and_the_end_of_it_over_tls(serve, site, pem, half):
     assert done.stdout.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert done.stdout.endswith(b"\r\n\r\n400 Bad Request\n")
     web.connect().send(half).close()
-    told, torn = web.logged(2)
+    told, torn = sorted(web.logged(2), key=lambda line: line["outcome"], reverse=True)
     assert (told["status"], told["bytes"], told["outcome"]) == (400, 16, "ok")
     assert (torn["status"], torn["bytes"], torn["outcome"]) == (400, 0, "client gone")
 
@@ -205,7 +205,7 @@ def test_many_cookies_are_refused(serve, site, pem, tls):
         assert client.response().status == (200 if count == 10 else 431)
         client.close()
     lines = web.logged(len(sizes))
-    assert [x["status"] for x in lines] == [200] + [431] * (len(sizes) - 1)
+    assert sorted(x["status"] for x in lines) == [200] + [431] * (len(sizes) - 1)
     assert {x["target"] for x in lines} == {"/a.txt"}
     web.wait_metric("connections", 0)
 

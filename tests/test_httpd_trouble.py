@@ -183,7 +183,7 @@ def test_a_header_that_is_almost_too_long_gets_a_status(serve, site, target, fie
     assert told[0] < 300 and told[-1] in (414, 431)
     told = [status for status in told if status != 414]
     logged = [line["status"] for line in web.logged(len(told))]
-    assert [status for status in logged if status != 414] == told
+    assert sorted(status for status in logged if status != 414) == sorted(told)
 
 
 def test_a_redirect_that_is_almost_too_long_gets_a_status(web, site):
