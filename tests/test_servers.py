@@ -225,7 +225,7 @@ def wait_at_the_edge(mount, web, count):
         responses.append(web.connect().begin("/f").response())
         parts.append(responses[i].at_least(len(A) - PYTHON_READS))
         if web.name == "lighttpd":  # until it waits, its process may take the next one, too
-            procs.wait_until(lambda: mount.waiting() > i, "its process to wait")
+            mount.wait_readers("f", i + 1)
     return writer, responses, parts
 
 
