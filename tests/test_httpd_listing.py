@@ -87,12 +87,9 @@ def processor_ns(pid):
     return total
 
 
-@pytest.mark.parametrize("accept", ["text/html", "application/json"])
-def test_others_are_served_while_a_large_page_is_written(serve, tmp_path, accept):
-    """Between two of their answers is only a part of the work."""
-    for i in range(60_000):
-        os.mknod(tmp_path / f"a-name-of-some-length-{i}", 0o644)
-    web = serve(tmp_path, "--threads=1")
+def longest_part(web, accept):
+    """Of the work for a page, between two answers to somebody else. Whoever asks for those may be
+    kept from the processor, too: then it looks longer than it is."""
     page, other = web.connect(), web.connect()
     other.request("/", "OPTIONS")
     used = [processor_ns(web.pid)]
@@ -101,5 +98,12 @@ def test_others_are_served_while_a_large_page_is_written(serve, tmp_path, accept
         assert other.request("/", "OPTIONS").status == 204
         used.append(processor_ns(web.pid))
     assert page.response().rest().count(b"a-name-of") >= 60_000
-    longest = max(b - a for a, b in zip(used, used[1:]))
-    assert longest < (used[-1] - used[0]) / 6, (longest, used[-1] - used[0])
+    return max(b - a for a, b in zip(used, used[1:])) / (used[-1] - used[0])
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_others_are_served_while_a_large_page_is_written(serve, tmp_path, accept):
+    for i in range(60_000):
+        os.mknod(tmp_path / f"a-name-of-some-length-{i}", 0o644)
+    web = serve(tmp_path, "--threads=1")
+    procs.wait_until(lambda: longest_part(web, accept) < 1 / 6, "a page in parts", 30)
