@@ -250,6 +250,8 @@ static void file_cut(struct fs *fs, struct file *f, uint64_t offset)
 			h->cut = offset;
 		if (h->told > offset)
 			h->told = offset;
+		if (h->shown > offset)
+			h->shown = 0;
 	}
 	if (f->end > offset)
 		f->end = offset;

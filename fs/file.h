@@ -95,7 +95,6 @@ struct handle {
 	uint64_t cuts;      /* the file's, when it was opened */
 	uint64_t told;      /* files lock; poll: the size last reported */
 	uint64_t shown;     /* files lock; poll: the size in an answer that may not have arrived */
-	bool notified;      /* files lock; poll: somebody was woken, and asks for that reason */
 	bool judged;        /* files lock; a writer: one of its descriptors was closed */
 	bool let_go;        /* files lock; likewise, by its opener, after a size was declared; or
 			       what it wrote is gone */

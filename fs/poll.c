@@ -46,11 +46,11 @@ static unsigned follower_events(struct fs *fs, struct handle *h)
 }
 
 /*
- * A plain handle of a growing file is readable when it has grown since the handle was told so. An
- * answer counts as told when it follows a notification. Otherwise epoll_ctl(2) may be asking, whose
- * answer nobody sees (epoll_wait asks again), so it counts the second time.
+ * A plain handle of a growing file is readable when it has grown since the handle was told so. It
+ * may be epoll_ctl(2) that asks, whose answer nobody sees (epoll_wait asks again), so an answer
+ * counts as told the second time. Who does not ask for growth is not told.
  */
-static unsigned plain_events(struct fs *fs, struct handle *h)
+static unsigned plain_events(struct fs *fs, struct handle *h, bool wants_growth)
 {
 	struct file *f = h->file;
 	struct stat st = {0};
@@ -63,15 +63,16 @@ static unsigned plain_events(struct fs *fs, struct handle *h)
 	if (!h->was_growing)
 		return READABLE | WRITABLE; /* as any regular file */
 	if (f->state == FILE_GROWING) {
+		if (!wants_growth)
+			return 0;
 		if ((uint64_t)st.st_size > h->told)
 			events = READABLE;
-		if (h->notified || h->shown == (uint64_t)st.st_size)
+		if (h->shown == (uint64_t)st.st_size)
 			h->told = (uint64_t)st.st_size;
 		h->shown = (uint64_t)st.st_size;
 	} else {
 		events = READABLE | (f->state == FILE_ABORTED ? POLLERR : POLLHUP);
 	}
-	h->notified = false;
 	return events;
 }
 
@@ -87,6 +88,7 @@ void poll_poll(
 	struct fs *fs = fs_of(req);
 	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
 	struct fuse_pollhandle *old = ph;
+	const bool wants_growth = fi->poll_events & READABLE;
 	unsigned events;
 
 	if (ino == fs_ino(fs, &fs->status_file)) {
@@ -100,7 +102,8 @@ void poll_poll(
 		old = h->ph;
 		h->ph = ph;
 		h->poll_number = ++h->file->polls;
-		h->growth_polled = fi->poll_events & READABLE;
+		/* Whoever left the one before may be asleep still. */
+		h->growth_polled = (old && h->growth_polled) || wants_growth;
 		if (!old)
 			h->file->n_polled++;
 		pthread_mutex_unlock(&fs->files_lock);
@@ -114,7 +117,7 @@ void poll_poll(
 	else if (h->kind == HANDLE_FOLLOWER)
 		events = follower_events(fs, h);
 	else
-		events = plain_events(fs, h);
+		events = plain_events(fs, h, wants_growth);
 	reply_poll(req, events);
 }
 
@@ -130,7 +133,6 @@ static struct fuse_pollhandle *take(struct fs *fs, struct file *f, uint64_t last
 		if (h->ph && h->poll_number <= last &&
 			(h->growth_polled || f->state != FILE_GROWING)) {
 			f->n_polled--;
-			h->notified = true;
 			return steal_ptr(&h->ph);
 		}
 	}

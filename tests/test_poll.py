@@ -229,6 +229,22 @@ def test_a_hole_is_not_readable(mount):
     assert pending.result() == IN
 
 
+@pytest.mark.parametrize("events", [OUT, 0])
+def test_one_who_waits_for_less_does_not_hide_growth_from_another(growing, events):
+    """Both have the same handle."""
+    mount, writer = growing
+    reader = mount.reader("f")
+    reader.read()
+    ep = reader.agent.call(Epoll.new, reader.fd)
+    assert reader.agent.call(Epoll.wait, ep, 0) == 0
+    for i in range(3):
+        assert reader.call(poll, 0, events) == 0
+        writer.write(b"%02d" % i)
+        assert reader.agent.call(Epoll.wait, ep, 5) == IN
+        assert reader.read() == b"%02d" % i
+        assert reader.agent.call(Epoll.wait, ep, 0) == 0
+
+
 def test_truncation_wakes(growing):
     """The next read fails, so it is not held."""
     mount, writer = growing
@@ -339,6 +355,71 @@ def test_plain_growth_before_registering_with_epoll_is_told(plain):
             assert reader.agent.call(Epoll.wait, ep, 5) == IN
         assert reader.read() == b"x"
         assert reader.read() == b""
+
+
+def test_plain_growth_is_not_told_to_who_did_not_ask(plain):
+    _, writer, reader = plain
+    ep = reader.agent.call(Epoll.new, reader.fd)
+    reader.agent.call(Epoll.wait, ep, 0)
+    reader.agent.call(Epoll.wait, ep, 0)
+    writer.write(b"x")
+    for _ in range(3):
+        assert reader.call(poll, 0, OUT) == 0
+    assert reader.agent.call(Epoll.wait, ep, 5) == IN
+    assert reader.read() == b"x"
+
+
+class OneShot(Epoll):
+    @staticmethod
+    def new(fd):
+        return Epoll.new(fd, select.EPOLLIN | select.EPOLLONESHOT)
+
+    @staticmethod
+    def renew(number, fd):
+        with select.epoll.fromfd(os.dup(number)) as ep:
+            ep.modify(fd, select.EPOLLIN | select.EPOLLONESHOT)
+
+
+def test_plain_growth_before_it_is_asked_for_anew_is_told(plain):
+    """epoll_ctl(2) asks, too, but it is epoll_wait(2) that tells."""
+    _, writer, reader = plain
+    ep = reader.agent.call(OneShot.new, reader.fd)
+    for i in range(10):
+        pending = reader.agent.begin(Epoll.wait, ep, 10).wait_blocked("epoll_wait", "epoll_pwait")
+        writer.write(b"%02d" % i)
+        assert pending.result() == IN
+        assert reader.read() == b"%02d" % i
+        writer.write(b"more")
+        assert reader.read() == b"more"
+        writer.write(b"x")
+        reader.agent.call(OneShot.renew, ep, reader.fd)
+        assert reader.agent.call(Epoll.wait, ep, 5) == IN
+        assert reader.read() == b"x"
+        reader.agent.call(OneShot.renew, ep, reader.fd)
+        if reader.agent.call(Epoll.wait, ep, 0):  # once more
+            reader.agent.call(OneShot.renew, ep, reader.fd)
+
+
+def test_plain_growth_that_another_epoll_instance_heard_of_is_told(plain):
+    _, writer, reader = plain
+    first = reader.agent.call(Epoll.new, reader.fd)
+    for _ in range(10):
+        while reader.agent.call(Epoll.wait, first, 0):
+            pass
+        writer.write(b"x")
+        reader.agent.call(os.close, first)
+        first = reader.agent.call(Epoll.new, reader.fd)
+        assert reader.agent.call(Epoll.wait, first, 5) == IN
+        assert reader.read() == b"x"
+
+
+def test_plain_growth_to_the_size_before_a_cut_is_told(plain):
+    _, writer, reader = plain
+    writer.truncate(0)
+    writer.pwrite(b"anew!", 0)
+    ep = reader.agent.call(Epoll.new, reader.fd)
+    assert reader.agent.call(Epoll.wait, ep, 5) == IN
+    assert reader.pread(10, 0) == b"anew!"
 
 
 @ways
