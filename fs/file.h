@@ -88,7 +88,7 @@ struct handle {
 	bool nonblock;      /* O_NONBLOCK was given to open(2), so reads need not heed it */
 	bool never_held;    /* a plain handle was asked for; a follower if the file was aborted */
 	bool was_growing;   /* files lock; poll may say POLLHUP */
-	uint64_t pos;       /* files lock; end of the last read */
+	uint64_t pos;       /* files lock; end of the last read, or where it got EAGAIN */
 	uint64_t delivered; /* files lock; furthest byte read */
 	uint32_t asked;     /* files lock; what the last read wanted, if it got EAGAIN; or 0 */
 	uint64_t cut;       /* files lock; see struct rule_input */

@@ -170,6 +170,7 @@ static void note_refused(struct fs *fs, const struct waiter *w)
 {
 	SCOPED_LOCK(&fs->files_lock);
 	w->handle->asked = w->want;
+	w->handle->pos = w->offset;
 }
 
 static bool try_answer(struct fs *fs, const struct waiter *w)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """poll, epoll and select on following and plain handles."""
+import errno
 import os
 import select
 import signal
@@ -243,6 +244,32 @@ def test_one_who_waits_for_less_does_not_hide_growth_from_another(growing, event
         assert reader.agent.call(Epoll.wait, ep, 5) == IN
         assert reader.read() == b"%02d" % i
         assert reader.agent.call(Epoll.wait, ep, 0) == 0
+
+
+def read_refused_at(fd, offset):
+    os.lseek(fd, offset, os.SEEK_SET)
+    return read_refused(fd, 100)
+
+
+def test_where_a_read_was_refused_is_waited_for(growing):
+    """Or a loop would spin: behind the end, and from the beginning of a file that was emptied."""
+    mount, writer = growing
+    reader = mount.reader("f")
+    assert reader.call(read_refused_at, 7)
+    assert reader.call(poll) == 0
+    pending = reader.agent.begin(poll, reader.fd, 10).wait_blocked("poll", "ppoll")
+    writer.write(b"12345")
+    assert pending.result() == IN
+    assert reader.read() == b"345"
+    writer.truncate(0)
+    assert reader.call(poll) & IN
+    assert reader.errno(os.read, 1) == errno.EIO
+    assert reader.call(read_refused_at, 0)
+    assert reader.call(poll) == 0
+    pending = reader.agent.begin(poll, reader.fd, 10).wait_blocked("poll", "ppoll")
+    writer.pwrite(b"anew", 0)
+    assert pending.result() == IN
+    assert reader.read() == b"anew"
 
 
 def test_truncation_wakes(growing):
