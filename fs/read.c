@@ -138,6 +138,10 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 		return v;
 	size = (uint64_t)st.st_size;
 	n = find_bytes(fs, w, in.state, changes, size, buf);
+	if (in.state == FILE_COMPLETE && file_is_growing(fs, f)) {
+		in.state = FILE_GROWING; /* again, and what was found may be a gap of that */
+		n = find_bytes(fs, w, in.state, changes, size, buf);
+	}
 	if (n < 0)
 		return v;
 	if (w->handle->kind == HANDLE_FOLLOWER && size < delivered && in.cut > size)

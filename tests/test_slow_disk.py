@@ -449,6 +449,22 @@ def test_a_gap_that_is_filled_while_it_is_read(start, disk):
     assert reading.result() == data
 
 
+def test_a_gap_that_is_left_while_the_end_is_read(start, disk):
+    """The file was complete when the read began, and grows again when it looks at the size."""
+    mount = start("")
+    writer, reader = begin(mount)
+    writer.close()
+    mount.wait_state("f", "complete")
+    with disk.stalled("read"):
+        pending = reader.begin_read(1000)
+        disk.wait_waiting()
+        again = mount.open("f", os.O_WRONLY)
+        again.pwrite(b"far", 100_000)
+    pending.wait_held()
+    again.pwrite(b"next", 5)
+    assert pending.result() == b"next"
+
+
 @pytest.mark.modes("off")
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_nobody_waits_with_a_page_that_is_read(start, disk, end):
