@@ -216,11 +216,13 @@ void write_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off
 	wake_and_let_go(fs, f);
 }
 
-/* Whether a copy from h could stop at the live edge without anybody being told. */
-static bool may_end_early(struct fs *fs, const struct handle *h)
+/* Whether a copy from h could stop at the live edge without anybody being told, or go on in a file
+ * that started over. */
+static bool may_mislead(struct fs *fs, const struct handle *h)
 {
 	SCOPED_LOCK(&fs->files_lock);
-	return h->kind == HANDLE_FOLLOWER && h->file->state != FILE_COMPLETE;
+	return h->kind == HANDLE_FOLLOWER &&
+	       (h->file->state != FILE_COMPLETE || h->cut != RULE_NONE);
 }
 
 void write_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in,
@@ -233,7 +235,7 @@ void write_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_fil
 	off_t from = off_in, to = off_out;
 	ssize_t n;
 
-	if (ino_in == fs_ino(fs, &fs->status_file) || may_end_early(fs, in)) {
+	if (ino_in == fs_ino(fs, &fs->status_file) || may_mislead(fs, in)) {
 		reply_error(req, -EINVAL); /* callers fall back to read(2), which waits */
 		return;
 	}

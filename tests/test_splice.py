@@ -140,6 +140,25 @@ def check_piece(reader, way, data, offset):
     assert got or offset >= len(data), f"early end at {offset} of {len(data)}"
 
 
+@pytest.mark.parametrize("way", [into_socket, into_file, into_pipe, into_copy])
+@pytest.mark.parametrize("begin", [b"", b"x"], ids=["emptied", "cut"])
+def test_no_continuation_of_a_file_that_started_over(growing, way, begin):
+    """It is complete now; whoever had read some of the former one is told by read(2)."""
+    mount, writer = growing
+    reader = mount.reader("f")
+    assert reader.read() == pattern(104)
+    writer.truncate(len(begin))
+    writer.pwrite(begin + pattern(20_000, 3), 0)
+    writer.close()
+    mount.wait_state("f", "complete")
+    assert reader.errno(way, 8192, 104) in REFUSED
+    assert reader.errno(way, 8192, 16_384) in REFUSED
+    assert reader.errno(os.read, 8192) == errno.EIO
+    reader.seek(0)
+    assert reader.read(100) == (begin + pattern(20_000, 3))[:100]
+    assert reader.call(way, 8192, 100) == (begin + pattern(20_000, 3))[100:8292]
+
+
 @ways
 def test_right_after_completion(growing, way):
     """A following handle may go on refusing, or deliver every byte."""

@@ -69,6 +69,10 @@ static const struct row {
 	{"page, complete, the last one", {C, 8192, 4096, 808, N, N, false, true}, RULE_SERVE, 808,
 		0},
 	{"page, complete, behind the end", {C, 12288, 4096, 0, N, N, false, true}, RULE_END, 0, 0},
+	{"page, complete, cut behind it", {C, 0, 4096, 4096, N, 50, false, true}, RULE_FAIL, 0,
+		EINVAL},
+	{"page, complete, cut before it", {C, 4096, 4096, 9, N, 50, false, true}, RULE_FAIL, 0,
+		EINVAL},
 };
 
 static void test_rows(void)
@@ -139,6 +143,8 @@ static char expected(const struct shape *s, const struct rule_input *in, enum pl
 {
 	char letter;
 
+	if (s->cut <= BYTES && in->page)
+		return 'v';
 	if (s->cut <= BYTES && in->offset > s->cut)
 		return 'x';
 	letter = in->page ? page_table[s->state][place] : read_table[s->state][place];
