@@ -17,8 +17,10 @@
  * before. After fallocate the store calls blocks data that were merely read, so there only bytes
  * count; so they do once a gap was found in space that the store has in reserve (reserve.h), for
  * which what it calls data is looked at once. On tmpfs, what is read through a mapping is data from
- * then on, so bytes alone count there, and on an overlay, which may be on one. What cannot be
- * proved is held until the file completes. Not seen at all is a gap within one block, made by a
+ * then on, so bytes alone count there, and on an overlay, which may be on one. So they do for a
+ * file that may be written through a mapping: one byte makes data of all that the cache holds
+ * together with it, hundreds of blocks perhaps. What cannot be proved is held until the file
+ * completes. Not seen at all is a gap within one block, made by a
  * passthrough writer that seeks over a few bytes: the man page says so.
  */
 #include "fs/holes.h"
@@ -223,7 +225,7 @@ static bool next_range(
 	SCOPED_LOCK(&fs->files_lock);
 	r = ranges_next(&f->unwritten, offset);
 	*ret = r ? *r : (struct range){UINT64_MAX, UINT64_MAX};
-	*ret_bytes_only = f->preallocated;
+	*ret_bytes_only = f->preallocated || f->inode->mapped;
 	return ret->start <= offset;
 }
 

@@ -295,6 +295,30 @@ def test_zeros_written_to_reserved_space_come_at_once(reserving):
     assert follow(reader, 17 * BLOCK) == data[32 * BLOCK:]
 
 
+def store_through_mapping(fd, data, offset):
+    with mmap.mmap(fd, 0) as m:
+        m[offset:offset + len(data)] = data
+
+
+@pytest.mark.modes("on")
+def test_a_byte_stored_through_a_mapping_releases_no_others(reserving):
+    """What was read of a gap is in the cache in large pieces, each of which is data as a whole."""
+    data = pattern(500_001).replace(b"\0", b"x")
+    writer = reserving.writer("f", os.O_RDWR | os.O_CREAT)
+    writer.write(data[:5000])
+    writer.truncate(1 << 20)
+    plain = reserving.reader("f", os.O_NONBLOCK)
+    for offset in range(0, 8192, 1000):
+        plain.pread(1000, offset)
+    plain.pread(131_072, 4096)
+    writer.pwrite(data[5000:500_000], 5000)
+    writer.call(store_through_mapping, data[500_000:], 500_000)
+    reader = reserving.reader("f")
+    assert follow(reader, len(data)) == data
+    assert int(reserving.xattr("f", "edge")) == len(data)
+    reader.begin_read().stays_held()
+
+
 def check_gap(mount, writer):
     """A gap of 16 blocks behind 16 of the pattern is held until it is filled."""
     data = pattern(40 * BLOCK)
