@@ -118,8 +118,6 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 
 	pthread_mutex_lock(&fs->files_lock);
 	in.state = f->state; /* before the bytes: an end is believed only if it was there first */
-	if (w->page && f->writers && file_is_passthrough(f))
-		in.state = FILE_GROWING; /* completed by hand: nobody tells of what they write */
 	in.declared = f->declared;
 	changes = f->unwritten.changes;
 	in.cut = w->handle->cut;
@@ -216,7 +214,7 @@ static bool answer(struct fs *fs, const struct waiter *w)
 	struct page_read page;
 	bool done;
 
-	if (!w->page || file_is_passthrough(w->file))
+	if (!w->page)
 		return try_answer(fs, w);
 	invalidate_page_begin(fs, &page, w->file, w->offset, w->want);
 	done = try_answer(fs, w);
@@ -285,7 +283,7 @@ static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offs
 	struct page_read reading;
 	int r;
 
-	if (!page || file_is_passthrough(h->file)) {
+	if (!page) {
 		serve_plain(req, h, size, offset);
 		return;
 	}
@@ -321,13 +319,17 @@ void read_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct
 		return;
 	}
 	now.file = h->file;
+	now.page = fi->lock_owner == 0;
+	if (now.page && file_is_passthrough(h->file)) {
+		reply_error(req, -EINVAL); /* nobody would keep the kernel's copy true */
+		return;
+	}
 	if (h->kind != HANDLE_FOLLOWER || size == 0) {
-		read_plain(req, h, size, offset, fi->lock_owner == 0);
+		read_plain(req, h, size, offset, now.page);
 		return;
 	}
 	now.offset = (uint64_t)offset;
 	now.want = (uint32_t)size;
-	now.page = fi->lock_owner == 0;
 	now.nonblock = (fi->flags & O_NONBLOCK) && !h->nonblock;
 	if (answer(fs, &now))
 		return;

@@ -154,9 +154,23 @@ def test_no_continuation_of_a_file_that_started_over(growing, way, begin):
     assert reader.errno(way, 8192, 104) in REFUSED
     assert reader.errno(way, 8192, 16_384) in REFUSED
     assert reader.errno(os.read, 8192) == errno.EIO
+    data = begin + pattern(20_000, 3)
     reader.seek(0)
-    assert reader.read(100) == (begin + pattern(20_000, 3))[:100]
-    assert reader.call(way, 8192, 100) == (begin + pattern(20_000, 3))[100:8292]
+    assert reader.read(100) == data[:100]
+    check_piece(reader, way, data, 100)
+
+
+@pytest.mark.modes("on")
+@pytest.mark.parametrize("way", [into_socket, into_file, into_pipe])
+def test_a_following_handle_has_no_pages_with_passthrough(growing, way):
+    """Not of a complete file either: one who has found a page looks at the size later, when a
+    writer may be appending, and delivers the zeros behind the old end."""
+    mount, writer = growing
+    reader = mount.reader("f")
+    writer.close()
+    mount.wait_state("f", "complete")
+    assert reader.errno(way, 8192, 0) in REFUSED
+    assert reader.read_all() == pattern(104)
 
 
 @ways
