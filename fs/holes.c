@@ -137,16 +137,32 @@ static uint64_t believed(
 	return pos < limit ? pos : limit;
 }
 
+/*
+ * Where written bytes end before a hole. A block of zeros before it may be written, and is in
+ * doubt; if it is of the store's reserve, the gap begins before it.
+ */
+static uint64_t written_before(const struct fs *fs, int fd, uint64_t hole, bool *ret_reserved)
+{
+	struct range r;
+
+	while (hole) {
+		size_t before = hole < fs->block ? hole : fs->block, n;
+
+		hole -= before; /* the store's blocks may be smaller */
+		n = nonzero_length(fd, hole, before);
+		if (n || !reserve_find(fd, hole, hole + before, hole + before, &r))
+			return hole + n;
+		*ret_reserved = true;
+	}
+	return 0;
+}
+
 /* Remembers a hole and what is in doubt around it. data_behind: it does not reach to the end. */
 static int remember(
 	struct fs *fs, struct file *f, int fd, struct range hole, bool data_behind, bool reserved)
 {
 	if (file_is_passthrough(f)) {
-		/* The store's blocks may be smaller. */
-		size_t before = hole.start < fs->block ? hole.start : fs->block;
-
-		hole.start -= before;
-		hole.start += nonzero_length(fd, hole.start, before);
+		hole.start = written_before(fs, fd, hole.start, &reserved);
 		if (data_behind)
 			hole.end += zero_prefix(fd, hole.end, fs->block);
 	}

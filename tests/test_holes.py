@@ -278,6 +278,23 @@ def test_a_gap_in_space_that_the_store_reserves_by_itself(reserving):
     check_gap(reserving, writer)
 
 
+def test_a_gap_that_begins_in_reserved_space_and_goes_on_behind_it(reserving):
+    """And before it, in the last block that was written to."""
+    end = (1 << 20) - BLOCK - 500
+    data = pattern(end + 500 + 3 * BLOCK).replace(b"\0", b"x")
+    writer = reserving.writer("f", os.O_RDWR | os.O_CREAT)
+    writer.write(data[:end])
+    writer.call(os.fsync)
+    writer.pwrite(b"far", len(data) + BLOCK)
+    assert writer.pread(BLOCK + 500, end) == bytes(BLOCK + 500)
+    reader = reserving.reader("f")
+    assert follow(reader, end) == data[:end]
+    assert int(reserving.xattr("f", "edge")) == end
+    held = reader.begin_read().stays_held()
+    writer.pwrite(data[end:], end)
+    assert follow_from(held.result(), reader, len(data) - end) == data[end:]
+
+
 @pytest.mark.parametrize("reserving", ["xfs", "overlay"], indirect=True)
 def test_zeros_written_to_reserved_space_come_at_once(reserving):
     writer = reserving.writer("f")
