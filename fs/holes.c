@@ -290,12 +290,12 @@ static bool find_gap(
 
 /*
  * n bytes from offset on that the store calls data; -EAGAIN: there was a gap in its reserve after
- * all, which is remembered now. size: the file's.
+ * all, which is remembered now. known: where the next one that is begins. size: the file's.
  */
 static ssize_t without_reserve(
-	struct fs *fs, struct file *f, uint64_t offset, size_t n, uint64_t size)
+	struct fs *fs, struct file *f, uint64_t offset, size_t n, uint64_t known, uint64_t size)
 {
-	uint64_t end = offset + n, from, before;
+	uint64_t end = offset + n, behind = end + fs->block, from, before;
 	struct range r;
 	int e;
 
@@ -305,7 +305,8 @@ static ssize_t without_reserve(
 	from = f->examined > offset ? f->examined : offset;
 	before = f->unwritten.changes;
 	pthread_mutex_unlock(&fs->files_lock);
-	if (find_gap(fs, f->fd_read, from, end, size, &r)) {
+	/* One that begins just behind them pads their last block. */
+	if (find_gap(fs, f->fd_read, from, behind < known ? behind : known, size, &r)) {
 		e = remember(fs, f, f->fd_read, r, r.end < size, true);
 		return e < 0 ? e : file_is_growing(fs, f) ? -EAGAIN : (ssize_t)n;
 	}
@@ -346,8 +347,8 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 		if ((uint64_t)hole >= r.start || (uint64_t)hole >= offset + want + fs->block ||
 			hole >= st.st_size || has_data(fd, (uint64_t)hole)) {
 			uint64_t there = (uint64_t)hole > offset ? (uint64_t)hole - offset : 0;
-			ssize_t n = without_reserve(
-				fs, f, offset, there < want ? there : want, (uint64_t)st.st_size);
+			ssize_t n = without_reserve(fs, f, offset, there < want ? there : want,
+				r.start, (uint64_t)st.st_size);
 
 			if (n != -EAGAIN)
 				return n;

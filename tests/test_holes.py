@@ -295,6 +295,18 @@ def test_a_gap_that_begins_in_reserved_space_and_goes_on_behind_it(reserving):
     assert follow_from(held.result(), reader, len(data) - end) == data[end:]
 
 
+def test_a_read_that_ends_where_reserved_space_begins(reserving):
+    """What pads the block before it was not written."""
+    data = pattern(16 * BLOCK + 4000).replace(b"\0", b"x")
+    writer = reserving.writer("f", os.O_RDWR | os.O_CREAT)
+    writer.write(data)
+    writer.call(os.fsync)
+    writer.pwrite(b"far", 32 * BLOCK)
+    assert writer.pread(15 * BLOCK, 17 * BLOCK) == bytes(15 * BLOCK)
+    reader = reserving.reader("f")
+    assert reader.pread(BLOCK, 16 * BLOCK) == data[16 * BLOCK:]
+
+
 @pytest.mark.parametrize("reserving", ["xfs", "overlay"], indirect=True)
 def test_zeros_written_to_reserved_space_come_at_once(reserving):
     writer = reserving.writer("f")
