@@ -279,14 +279,27 @@ void file_end_change(struct fs *fs, struct file *f)
 	f->n_changing--;
 }
 
+/* More was written than declared: that is to be known before it is cut. */
+static void note_overrun(struct fs *fs, struct file *f, uint64_t size)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	end_check_declared_locked(f, size);
+}
+
 int file_truncate(struct fs *fs, struct file *f, uint64_t size)
 {
 	struct stat st;
 	int r = 0;
 
 	file_begin_change(fs, f);
-	if (fstat(f->fd_write, &st) < 0 || ftruncate(f->fd_write, (off_t)size) < 0) {
+	if (fstat(f->fd_write, &st) < 0)
 		r = -errno;
+	else
+		note_overrun(fs, f, (uint64_t)st.st_size);
+	if (r == 0 && ftruncate(f->fd_write, (off_t)size) < 0)
+		r = -errno;
+	if (r < 0) {
+		/* nothing was cut */
 	} else if (size < (uint64_t)st.st_size) {
 		file_cut(fs, f, size);
 	} else if (size > (uint64_t)st.st_size) {

@@ -182,6 +182,18 @@ def test_writing_more_withdraws_it(declared):
     mount.wait_state("f", "complete")
 
 
+@pytest.mark.parametrize("size", [0, 50])
+def test_written_more_and_then_cut(mount, size):
+    """It is withdrawn by what was written, whether anybody looked then or not."""
+    writer = mount.writer("f")
+    mount.declare("f", 100)
+    writer.write(bytes(150))
+    writer.truncate(size)
+    writer.close()
+    mount.wait_state("f", "complete")
+    assert mount.stat("f").st_size == size
+
+
 def test_programs_that_trust_st_size_get_everything(mount):
     """The ones that a growing file would cheat, on an ordinary mount."""
     writer = mount.writer("f")
