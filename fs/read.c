@@ -57,11 +57,30 @@ static size_t leave_some(struct fs *fs, const struct waiter *w, size_t n)
 	return n - page;
 }
 
+/*
+ * pread(2) for the page cache, for which a short answer is the end of the file, whoever reads it
+ * (fs/fuse/file.c, fuse_short_read()): one that a bad block cuts short is an error, upon which the
+ * kernel asks for each page by itself.
+ */
+static ssize_t read_pages(int fd, char *buf, size_t size, off_t offset)
+{
+	size_t done = 0;
+	ssize_t n;
+
+	do {
+		n = pread(fd, buf + done, size - done, offset + (off_t)done);
+		done += n > 0 ? (size_t)n : 0;
+	} while (n > 0 && done < size);
+	return n < 0 ? n : (ssize_t)done;
+}
+
 static ssize_t fetch(const struct waiter *w, char *buf, ssize_t n)
 {
-	if (n > 0)
-		n = pread(w->file->fd_read, buf, (size_t)n, (off_t)w->offset);
-	return n;
+	if (n <= 0)
+		return n;
+	if (w->page)
+		return read_pages(w->file->fd_read, buf, (size_t)n, (off_t)w->offset);
+	return pread(w->file->fd_read, buf, (size_t)n, (off_t)w->offset);
 }
 
 /*
@@ -259,16 +278,18 @@ static int check_page(struct fs *fs, const struct handle *h, uint64_t end)
 	return h->kind == HANDLE_WRITER ? -EINVAL : -EIO;
 }
 
-static void serve_plain(fuse_req_t req, struct handle *h, size_t size, off_t offset)
+static void serve_plain(fuse_req_t req, struct handle *h, size_t size, off_t offset, bool page)
 {
 	char *buf = read_buffer(fs_of(req));
-	ssize_t n;
+	int fd = h->file->fd_read;
+	ssize_t n = -1;
 
-	if (size >= SPLICE_MIN) {
-		reply_from_fd(req, h->file->fd_read, offset, size);
+	if (size >= SPLICE_MIN && !page) {
+		reply_from_fd(req, fd, offset, size);
 		return;
 	}
-	n = buf ? pread(h->file->fd_read, buf, size, offset) : -1;
+	if (buf)
+		n = page ? read_pages(fd, buf, size, offset) : pread(fd, buf, size, offset);
 	if (n < 0)
 		reply_error(req, buf ? -errno : -ENOMEM);
 	else
@@ -284,7 +305,7 @@ static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offs
 	int r;
 
 	if (!page) {
-		serve_plain(req, h, size, offset);
+		serve_plain(req, h, size, offset, false);
 		return;
 	}
 	invalidate_page_begin(fs, &reading, h->file, (uint64_t)offset, size);
@@ -292,7 +313,7 @@ static void read_plain(fuse_req_t req, struct handle *h, size_t size, off_t offs
 	if (r < 0)
 		reply_error(req, r);
 	else
-		serve_plain(req, h, size, offset);
+		serve_plain(req, h, size, offset, true);
 	invalidate_page_end(fs, &reading);
 }
 

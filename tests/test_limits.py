@@ -6,6 +6,7 @@ import mmap
 import os
 import resource
 import shutil
+import struct
 import subprocess
 import tempfile
 
@@ -457,6 +458,7 @@ def test_how_ext4_tells_of_holes(mode, image, make_mount, mkfs):
         assert mount.reader(name).read_all() == mount.stored_bytes(name)
 
 
+FIBMAP = 1
 FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR = 0x801C581F, 0x401C5820
 
 
@@ -549,6 +551,46 @@ def test_a_disk_that_fails(mode, image, make_mount):
         assert held.result() == b""
     except OSError as e:
         assert e.errno == errno.EIO
+    mount.stop()
+
+
+def read_to_the_end(path, how):
+    """(bytes, errno) that a reader gets; how: the size of its reads, or 0 for sendfile(2)."""
+    with open(path, "rb", buffering=0) as f, tempfile.TemporaryFile() as to:
+        try:
+            while part := f.read(how) if how else os.sendfile(to.fileno(), f.fileno(), None, 1 << 20):
+                if how:
+                    to.write(part)
+        except OSError as e:
+            return to.tell(), e.errno
+        return to.tell(), 0
+
+
+@pytest.mark.modes("on", "off")
+def test_a_disk_with_blocks_that_cannot_be_read(mode, image, make_mount):
+    """A file on them does not seem to end there."""
+    size, good = 8 << 20, (3 << 20) + 2 * BLOCK
+    store = image("ext4", 32 << 20, mkfs=("-q", "-b", "4096", "-O", "^has_journal"))
+    mount = make_mount(mode, store=store.path)
+    with open(store.path + "/f", "wb", buffering=0) as f:
+        fallocate(f.fileno(), 0, 0, size)
+        f.write(pattern(size))
+        os.fsync(f.fileno())
+        start = struct.unpack("i", fcntl.ioctl(f.fileno(), FIBMAP, struct.pack("i", 0)))[0]
+        end = struct.unpack("i", fcntl.ioctl(f.fileno(), FIBMAP, struct.pack("i", size // BLOCK - 1)))[0]
+    assert end - start == size // BLOCK - 1, "it is in one piece"
+    whole = os.stat(store.file).st_size
+    os.truncate(store.file, start * BLOCK + good)
+    try:
+        for how in (4096, 20_000, 65536, 1 << 20, 0):
+            for path in mount.stored("f"), mount.path("f"):
+                with open("/proc/sys/vm/drop_caches", "w") as f:
+                    f.write("3")
+                got, error = mount.agent().call(read_to_the_end, path, how, timeout=30)
+                assert error == errno.EIO and 1 << 20 < got <= good, (path, how)
+                assert os.stat(path).st_size == size
+    finally:
+        os.truncate(store.file, whole)
     mount.stop()
 
 
