@@ -171,6 +171,14 @@ static int note_allocation(
 	return holes_preallocated(fs, f, mode & FALLOC_FL_ZERO_RANGE ? start : size, end);
 }
 
+/* It failed, on a full disk, but ext4 has made the file as long as there was room for. The kernel
+ * thinks that nothing happened. */
+static void note_partial_allocation(struct fs *fs, struct file *f, uint64_t size, uint64_t end)
+{
+	(void)holes_preallocated(fs, f, size, end); /* who asked is told of the disk */
+	invalidate_attributes(fs, f->inode);
+}
+
 /* The kernel itself refuses modes that move bytes (fs/fuse/file.c, fuse_file_fallocate()). */
 static int allocate(fuse_req_t req, struct file *f, int mode, uint64_t start, uint64_t end)
 {
@@ -191,12 +199,14 @@ static int allocate(fuse_req_t req, struct file *f, int mode, uint64_t start, ui
 	if (fallocate(f->fd_write, mode, (off_t)start, (off_t)(end - start)) < 0)
 		r = -errno;
 	creds_give_back(&creds);
-	if (r < 0)
-		return r;
-	r = note_allocation(fs, f, mode, start, end, size);
+	if (fstat(f->fd_write, &st) < 0)
+		return r < 0 ? r : -errno;
+	if (r == 0)
+		r = note_allocation(fs, f, mode, start, end, size);
+	else if ((uint64_t)st.st_size > size)
+		note_partial_allocation(fs, f, size, (uint64_t)st.st_size);
 	pthread_mutex_lock(&fs->files_lock);
-	if (fstat(f->fd_write, &st) == 0)
-		f->end = (uint64_t)st.st_size;
+	f->end = (uint64_t)st.st_size;
 	pthread_mutex_unlock(&fs->files_lock);
 	return r;
 }

@@ -334,6 +334,30 @@ def said(mount, what):
     return [line for line in mount.log().splitlines() if line.startswith(f"rwwfs: {what}")]
 
 
+@pytest.mark.parametrize("size", [4096, 1 << 20])
+def test_an_allocation_for_which_there_is_no_room(mode, image, make_mount, size):
+    """ext4 has made the file as long as it could: nobody has written that."""
+    store = image("ext4", 24 << 20, mkfs=("-q", "-m", "0"))
+    os.chmod(store.path, 0o777)
+    mount = make_mount(mode, store=store.path)
+    writer = mount.writer("f")
+    writer.write(pattern(10_000))
+    reader = mount.reader("f")
+    assert reader.read() == pattern(10_000)
+    assert writer.errno(fallocate, 0, 0, 1 << 30) == errno.ENOSPC
+    longer = os.stat(mount.stored("f")).st_size
+    assert longer > 1 << 20 and mount.stat("f").st_size == longer
+    held = reader.begin_read(size).wait_held()
+    held.stays_held()
+    assert int(mount.xattr("f", "edge")) == 10_000
+    writer.write(pattern(30_000)[10_000:])
+    got = held.result()
+    writer.close()
+    got += reader.read_all(30)
+    assert got == pattern(30_000)[10_000:] + bytes(longer - 30_000)
+    mount.stop()
+
+
 @pytest.mark.modes("on", "off")
 def test_a_disk_without_inodes(mode, image, make_mount):
     store = image("ext4", 8 << 20, mkfs=("-q", "-N", "16"))
