@@ -114,7 +114,7 @@ static void grow(struct fs *fs, struct file *f)
 	f->since_ms = clock_ms();
 	f->declared = RULE_NONE;
 	f->note[0] = '\0';
-	free(steal_ptr(&f->failed));
+	f->failed = false;
 	end_forget_of_file_locked(fs, f);
 	pthread_mutex_unlock(&fs->files_lock);
 	if (shows_more)
@@ -160,22 +160,21 @@ void end_judge(struct fs *fs, struct handle *h, pid_t pid)
 {
 	char reason[MARKER_REASON_MAX] = "";
 	bool failing = false, let_go;
-	struct stat st;
+	struct stat st = {0};
 
 	if (h->kind != HANDLE_WRITER || fs->opt.abort_on == ABORT_ON_NEVER)
 		return;
 	if (pid > 0) /* 0: of another pid namespace */
 		failing = process_is_failing(
 			pid, fs->opt.abort_on == ABORT_ON_FAILURE, reason, sizeof(reason));
-	if (fstat(file_fd(h->file), &st) < 0)
-		return;
+	(void)fstat(file_fd(h->file), &st); /* of a dead disk: then no later time equals it */
 	let_go = lets_go(fs, h, pid);
 	SCOPED_LOCK(&fs->files_lock);
 	h->let_go |= let_go;
 	h->judged = true;
 	h->file->judged = st.st_mtim;
-	free(h->file->failed);
-	h->file->failed = failing ? strdup(reason) : NULL;
+	h->file->failed = failing;
+	memcpy(h->file->failure, reason, sizeof(reason));
 }
 
 /* Why f, which nobody writes any more, is not all there; NULL if it is. Setup lock held. */
@@ -306,19 +305,20 @@ static void let_linger(struct fs *fs, struct file *f)
 bool end_writer_goes(struct fs *fs, struct handle *h)
 {
 	struct file *f = h->file;
-	autofree char *reason = NULL;
-	bool last;
+	char reason[MARKER_REASON_MAX];
+	bool last, failed;
 
 	pthread_mutex_lock(&fs->files_lock);
 	last = --f->writers == 0 && f->state == FILE_GROWING;
 	/* Of the last close, though the RELEASE of another may be handled later. */
-	if (!f->writers)
-		reason = steal_ptr(&f->failed);
+	failed = f->failed;
+	memcpy(reason, f->failure, sizeof(reason));
+	f->failed &= f->writers > 0;
 	pthread_mutex_unlock(&fs->files_lock);
 	if (!last)
 		return false;
-	if (reason || !fs->opt.linger_ms)
-		return end_closed(fs, f, reason);
+	if (failed || !fs->opt.linger_ms)
+		return end_closed(fs, f, failed ? reason : NULL);
 	let_linger(fs, f);
 	return false;
 }
@@ -348,8 +348,8 @@ void end_take_back(struct fs *fs, struct handle *h, const struct end_before *bef
 		f->writers--;
 		h->kind = HANDLE_PLAIN;
 	} else if (aborted) {
-		free(f->failed);
-		f->failed = strdup(before->reason); /* nothing has become better */
+		f->failed = true; /* nothing has become better */
+		memcpy(f->failure, before->reason, sizeof(f->failure));
 	}
 	pthread_mutex_unlock(&fs->files_lock);
 	if (undo)

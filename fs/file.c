@@ -122,7 +122,6 @@ void file_put(struct fs *fs, struct file *f)
 		(void)close(f->fd_write); /* every write was answered with its own result */
 	if (f->fd_read >= 0)
 		(void)close(f->fd_read); /* read only, or as above */
-	free(f->failed);
 	ranges_done(&f->unwritten);
 	pthread_rwlock_destroy(&f->io);
 	pthread_mutex_destroy(&f->setup);

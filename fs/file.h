@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 #include "common/list.h"
+#include "fs/marker.h"
 #include "fs/ranges.h"
 #include "fs/rule.h"
 
@@ -48,11 +49,12 @@ struct file {
 	uint64_t since_ms; /* when it began to grow */
 	uint64_t linger_until_ms;
 	uint64_t writers_come, writers_when_queued; /* how often one came; completer.h */
-	struct timespec judged;      /* the mtime when a writer was last seen to close */
-	char *failed;                /* how its process failed then, or NULL; owned */
-	struct list lingering;       /* fs->lingering, which then holds a reference */
-	struct list completing;      /* completer.h; likewise */
-	struct list on_all;          /* fs->files */
+	struct timespec judged;          /* the mtime when a writer was last seen to close */
+	bool failed;                     /* its process did then */
+	char failure[MARKER_REASON_MAX]; /* how; here, as it must be told without memory, too */
+	struct list lingering;           /* fs->lingering, which then holds a reference */
+	struct list completing;          /* completer.h; likewise */
+	struct list on_all;              /* fs->files */
 	uint64_t rate_ms, rate_size; /* status.c: when its speed was last measured, and its size */
 	double rate;                 /* bytes per second */
 	char note[96];               /* what became of the declared size; may be "" */

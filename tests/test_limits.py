@@ -5,6 +5,7 @@ import fcntl
 import mmap
 import os
 import resource
+import select
 import shutil
 import struct
 import subprocess
@@ -249,7 +250,6 @@ def test_out_of_inotify_watches(mode, make_mount, error):
 
 
 def poll_in(fd):
-    import select
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     return poller.poll(10_000)
@@ -615,6 +615,26 @@ def test_a_disk_with_blocks_that_cannot_be_read(mode, image, make_mount):
                 assert os.stat(path).st_size == size
     finally:
         os.truncate(store.file, whole)
+    mount.stop()
+
+
+@pytest.mark.modes("on", "off")
+def test_a_writer_killed_on_a_disk_that_failed(mode, image, make_mount):
+    """Who waits for the end by poll(2) is told the truth, though the store tells nothing any more."""
+    need("xfs_io")
+    store = image("xfs", 320 << 20, mkfs=("-q",))
+    mount = make_mount(mode, store=store.path)
+    mount.allow_log("marker")
+    writer = mount.writer("f")
+    writer.write(pattern(10_000))
+    reader = mount.reader("f")
+    assert reader.read() == pattern(10_000)
+    pending = reader.agent.begin(poll_in, reader.fd)
+    pending.wait_blocked("poll", "ppoll")
+    run(["xfs_io", "-x", "-c", "shutdown", store.path])
+    writer.agent.kill()
+    assert pending.result()[0][1] & (select.POLLERR | select.POLLHUP) == select.POLLERR
+    assert reader.errno(os.read, 100) == errno.EIO
     mount.stop()
 
 
