@@ -89,9 +89,9 @@ static int bring_to_disk(const struct fs *fs, struct file *f)
 	if (fs->opt.sync != SYNC_COMPLETE)
 		return 0;
 	pthread_mutex_unlock(&f->setup);
-	r = fsync(file_fd(f)) < 0 ? -errno : 0;
+	r = file_sync(f, NULL, false);
 	pthread_mutex_lock(&f->setup);
-	if (r == 0 && f->lost) /* the kernel tells it once per descriptor */
+	if (r == 0 && f->lost) /* it was told before */
 		r = -EIO;
 	if (r < 0)
 		log_warn("fsync of a file that is complete: %s", strerror(-r));

@@ -190,6 +190,7 @@ int file_add_handle(
 	}
 	*h = (struct handle){.file = f, .kind = kind, .opener = opener, .cut = RULE_NONE};
 	h->told = (uint64_t)st.st_size;
+	h->losses = f->losses;
 	end_recall_open(fs, f);
 	if (kind == HANDLE_WRITER)
 		end_writer_comes(fs, f);
@@ -261,6 +262,20 @@ static void file_cut(struct fs *fs, struct file *f, uint64_t offset)
 		f->cuts++;
 	}
 	(void)ranges_remove(&f->unwritten, offset, UINT64_MAX); /* -ENOMEM: holds too long */
+}
+
+int file_sync(struct file *f, struct handle *h, bool data_only)
+{
+	int r = (data_only ? fdatasync(file_fd(f)) : fsync(file_fd(f))) < 0 ? -errno : 0;
+
+	if (r < 0) {
+		f->lost |= h != NULL;
+		f->loss = r;
+		f->losses++;
+	}
+	if (h && atomic_exchange(&h->losses, f->losses) != f->losses)
+		r = f->loss;
+	return r;
 }
 
 void file_begin_change(struct fs *fs, struct file *f)

@@ -39,6 +39,8 @@ struct file {
 	_Atomic int backing_id;        /* > 0: the kernel moves the data */
 	bool path_decided;             /* setup; backing_id says which way all handles go */
 	atomic_bool lost;              /* an fsync failed: its bytes may not be on the disk */
+	_Atomic uint32_t losses;       /* how many did since it was opened */
+	atomic_int loss;               /* negative errno of the last one */
 	pthread_rwlock_t io;
 	/* The files lock guards the rest. */
 	uint32_t refs;
@@ -95,11 +97,12 @@ struct handle {
 	uint32_t asked;     /* files lock; what the last read wanted, if it got EAGAIN; or 0 */
 	uint64_t cut;       /* files lock; see struct rule_input */
 	uint64_t cuts;      /* the file's, when it was opened */
-	uint64_t told;      /* files lock; poll: the size last reported */
-	uint64_t shown;     /* files lock; poll: the size in an answer that may not have arrived */
-	bool judged;        /* files lock; a writer: one of its descriptors was closed */
-	bool let_go;        /* files lock; likewise, by its opener, after a size was declared; or
-			       what it wrote is gone */
+	_Atomic uint32_t losses; /* the file's, as far as fsync(2) has told of them */
+	uint64_t told;           /* files lock; poll: the size last reported */
+	uint64_t shown; /* files lock; poll: the size in an answer that may not have arrived */
+	bool judged;    /* files lock; a writer: one of its descriptors was closed */
+	bool let_go;    /* files lock; likewise, by its opener, after a size was declared; or
+			   what it wrote is gone */
 	struct fuse_pollhandle *ph; /* files lock; to be notified */
 	uint64_t poll_number;       /* files lock; which of the file's ph that is */
 	bool growth_polled;         /* files lock; ph is for more than the end of the file */
@@ -144,6 +147,13 @@ int file_add_handle(
 /* Ends a handle, and with the last writer's the file. Frees h. Setup lock not held. */
 void file_remove_handle(struct fs *fs, struct handle *h);
 bool file_is_growing(struct fs *fs, struct file *f);
+
+/*
+ * fsync(2), or with data_only fdatasync(2). The kernel tells once per descriptor of bytes that were
+ * lost, and all handles have this one: so the others are told of it when they ask. h: who asks, or
+ * NULL.
+ */
+int file_sync(struct file *f, struct handle *h, bool data_only);
 
 /* The io lock, alone. The caller wakes afterwards, whatever came of it. */
 void file_begin_change(struct fs *fs, struct file *f);

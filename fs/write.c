@@ -139,18 +139,12 @@ void write_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in, off_t o
 void write_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	struct file *f;
-	int r;
+	struct handle *h = handle_of(fi);
 
-	if (ino == fs_ino(fs, &fs->status_file)) {
+	if (ino == fs_ino(fs, &fs->status_file))
 		reply_error(req, 0); /* it has no struct handle */
-		return;
-	}
-	f = handle_of(fi)->file;
-	r = (datasync ? fdatasync(file_fd(f)) : fsync(file_fd(f))) < 0 ? -errno : 0;
-	if (r < 0)
-		f->lost = true; /* the kernel does not tell it again */
-	reply_error(req, r);
+	else
+		reply_error(req, file_sync(h->file, h, datasync));
 }
 
 /*

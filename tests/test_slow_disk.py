@@ -512,3 +512,18 @@ def test_rwwctl_waits_for_an_end_that_is_on_its_way(start, disk):
         waiting = mount.popen([os.path.join(BUILD, "fs", "rwwctl"), "wait", mount.path("f")])
         procs.wait_until(lambda: procs.blocked_in(waiting.pid, "openat"), "rwwctl to open it")
     assert waiting.wait(procs.seconds(10)) == 0
+
+
+def test_bytes_that_were_lost_are_told_to_each(start, disk):
+    """As by the store: once to every descriptor that was open then, whoever syncs first."""
+    mount = start("sync=none")
+    writer, reader = begin(mount)
+    other, idle = mount.open("f", os.O_RDWR), mount.open("f", os.O_WRONLY)
+    disk.set("data", "fails")
+    assert reader.errno(os.fsync) == errno.EIO
+    disk.set("data", "")
+    assert mount.open("f", os.O_WRONLY).errno(os.fsync) == 0
+    for f in writer, other, idle:
+        assert f.errno(os.fdatasync) == errno.EIO
+    for f in reader, writer, other, idle:
+        assert f.errno(os.fsync) == 0
