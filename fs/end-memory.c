@@ -141,6 +141,7 @@ void end_recall_open(struct fs *fs, struct file *f)
 	ended = doubtful && r == -ENODATA;
 	pthread_mutex_lock(&fs->files_lock);
 	f->recalled = true;
+	f->marked |= i->marker_left;
 	if (r == 0 && !i->end_known)
 		believe_locked(fs, i, &m);
 	i->end_known |= told;

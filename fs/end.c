@@ -19,6 +19,7 @@
 #include "fs/fs.h"
 #include "fs/holes.h"
 #include "fs/invalidate.h"
+#include "fs/leftover.h"
 #include "fs/process.h"
 
 /* --- the marker ----------------------------------------------------------------------------- */
@@ -65,20 +66,20 @@ static void say_unmarked(struct fs *fs, const struct file *f, int r)
 			path, strerror(-r));
 }
 
-/* Setup lock held. */
-static void unmark(struct fs *fs, struct file *f)
+void end_unmark(struct fs *fs, struct file *f)
 {
+	struct stat st;
 	int r;
 
 	if (!f->marked)
 		return;
 	creds_own_if_tight(fs);
 	r = marker_remove(file_fd(f));
-	if (r < 0) /* a full quota, for one: what its readers learn is true all the same */
-		log_warn("the marker of a file that is complete cannot be removed (%s): after a "
-			 "restart it will look aborted",
-			strerror(-r));
 	f->marked = r < 0;
+	if (r == 0)
+		leftover_drop(fs, f->inode);
+	else if (fstat(file_fd(f), &st) < 0 || st.st_nlink) /* somebody may find it again */
+		leftover_add(fs, f->inode, r);
 }
 
 /* sync=complete: waits for the disk, without the setup lock, which is held before and after. */
@@ -219,7 +220,7 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 	if (reason)
 		r = mark(fs, f, true, declared, reason);
 	else
-		unmark(fs, f);
+		end_unmark(fs, f);
 	/* It has a name to be found by, and no marker to say more. */
 	keep = reason && !f->marked && fstat(file_fd(f), &st) == 0 && st.st_nlink;
 	if (keep)
@@ -261,15 +262,17 @@ void end_complete_closed(struct fs *fs, struct file *f, uint64_t writers)
 		reason = "its bytes could not be brought to the disk";
 	over = is_closed(fs, f, writers);
 	if (over && !reason && !(reason = what_is_missing(fs, f, text))) {
-		unmark(fs, f);
+		end_unmark(fs, f);
 		(void)bring_to_disk(fs, f); /* what is lost was said; a writer who comes marks it */
 		over = is_closed(fs, f, writers);
 	}
 	if (over)
 		finish(fs, f, reason);
 	pthread_mutex_unlock(&f->setup);
-	if (over)
+	if (over) {
 		hold_wake(fs, f);
+		leftover_retry(fs);
+	}
 }
 
 /*
@@ -414,6 +417,7 @@ void end_name_gone(struct fs *fs, struct inode *i)
 	if (i->file && list_is_linked(&i->file->lingering))
 		end_lingering_locked(fs, i->file); /* for nobody, who could open it by name */
 	pthread_mutex_unlock(&fs->files_lock);
+	leftover_drop(fs, i);
 	if (kept)
 		inode_unref(&fs->inodes, i);
 }

@@ -44,6 +44,8 @@ void end_look(struct fs *fs, const struct file *f, struct end_before *ret);
  * since. h is then to be removed, and the caller wakes. Setup lock held.
  */
 void end_take_back(struct fs *fs, struct handle *h, const struct end_before *before);
+/* f is complete, or about to be: takes its marker away. Setup lock held. */
+void end_unmark(struct fs *fs, struct file *f);
 /* FLUSH: how the process that closes a descriptor of h is doing. */
 void end_judge(struct fs *fs, struct handle *h, pid_t pid);
 /*

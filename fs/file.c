@@ -9,6 +9,7 @@
 #include "common/cleanup.h"
 #include "fs/end.h"
 #include "fs/fs.h"
+#include "fs/leftover.h"
 #include "fs/passthrough.h"
 
 /* A truncation does not wait for readers that keep coming. */
@@ -226,8 +227,10 @@ void file_remove_handle(struct fs *fs, struct handle *h)
 	if (ph)
 		fuse_pollhandle_destroy(ph);
 	free(h);
-	if (ended)
+	if (ended) {
 		hold_wake(fs, f);
+		leftover_retry(fs);
+	}
 	file_put(fs, f);
 }
 

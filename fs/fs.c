@@ -20,6 +20,7 @@
 #include "fs/creds.h"
 #include "fs/end.h"
 #include "fs/fusermount.h"
+#include "fs/leftover.h"
 #include "fs/passthrough.h"
 #include "fs/process.h"
 #include "fs/status.h"
@@ -381,6 +382,7 @@ int fs_run(struct fs *fs)
 	list_init(&fs->files);
 	list_init(&fs->lingering);
 	list_init(&fs->aborted);
+	list_init(&fs->leftovers);
 	fs->inodes.on_free = end_forget;
 	fs->inodes.on_free_data = fs;
 	block_signals();
@@ -407,6 +409,7 @@ int fs_run(struct fs *fs)
 			end_all_closed(fs);
 		(void)end_linger(fs, true);
 		completer_stop(fs);
+		leftover_retry_all(fs);
 		watch_done(fs);
 	}
 	if (fs->session)

@@ -9,6 +9,7 @@
  *   file.c       a file that is open: descriptors, writers, state, handles
  *   hold.c       who waits, and waking them
  *   end.c        complete or aborted; end-memory.c: what is remembered; marker.c: in the store
+ *   leftover.c   markers that could not be removed when their file was complete
  *   state.c      the attributes user.rww.*
  *   process.c    how a writer ended, and who it is
  *   completer.c  the threads that complete files where that has to wait
@@ -55,6 +56,7 @@ struct fs {
 	struct list files;                     /* files lock; every open file */
 	struct list lingering;                 /* files lock; soonest to be completed first */
 	struct list aborted;                   /* files lock; struct aborted of every known one */
+	struct list leftovers;                 /* files lock; leftover.c */
 	struct sent_back sent_back[SENT_BACK]; /* files lock; free places first, then the oldest */
 	size_t sent_back_next;                 /* files lock */
 	atomic_bool unmarked_said;             /* the store takes no markers, and it was said */

@@ -39,6 +39,7 @@ struct inode {
 	mode_t type;           /* S_IFMT bits */
 	bool end_known;        /* files lock; the store was asked whether it is aborted */
 	bool size_told;        /* files lock; the kernel knows that it is not empty (open.c) */
+	bool marker_left;      /* files lock; leftover.h */
 	atomic_bool mapped;    /* it may be, to be written: its times change unseen (open.c) */
 	bool stale;            /* table lock; its number may stand for another file by now */
 };

@@ -527,3 +527,64 @@ def test_bytes_that_were_lost_are_told_to_each(start, disk):
         assert f.errno(os.fdatasync) == errno.EIO
     for f in reader, writer, other, idle:
         assert f.errno(os.fsync) == 0
+
+
+def marker_lines(mount):
+    return [line for line in mount.log().splitlines() if "cannot be removed" in line]
+
+
+def test_a_marker_that_cannot_be_removed(start, disk, make_mount, mode):
+    """It is said once, and not believed; it goes when the store lets it."""
+    mount = start("sync=none")
+    mount.allow_log("the marker of [fg], which is complete, cannot be removed")
+    disk.set("removal", "fails")
+    for _ in range(5):
+        mount.write_file("f", b"hello")
+        mount.write_file("g", b"hello")
+    assert [line.split()[4] for line in marker_lines(mount)] == ["f,", "g,"]
+    with open("/proc/sys/vm/drop_caches", "w") as f:
+        f.write("2")
+    assert mount.xattr("f", "state") == "complete"
+    assert mount.reader("f").read_all() == b"hello"
+    mount.probe.call(os.rename, mount.path("g"), mount.path("h"))
+    disk.set("removal", "")
+    for name in "ab":
+        mount.write_file(name, b"hello")
+    for name in "fh":
+        procs.wait_until(lambda: not os.listxattr(mount.stored(name)), "the marker to be removed")
+    mount.end_users()
+    mount.unmount()
+    assert mount.wait() == 0
+    after = make_mount(mode, store=mount.store)
+    for name in "fhab":
+        assert after.xattr(name, "state") == "complete"
+
+
+def test_a_marker_that_can_be_removed_in_the_end(start, disk, make_mount, mode):
+    mount = start("sync=none")
+    mount.allow_log("the marker of [fgh], which is complete, cannot be removed")
+    disk.set("removal", "fails")
+    for name in "fgh":
+        mount.write_file(name, b"hello")
+    mount.probe.call(os.unlink, mount.path("g"))
+    procs.wait_until(lambda: not deleted(mount.pid), "the file that is gone to be let go of")
+    writer = mount.writer("h")
+    writer.write(b"half")
+    writer.agent.kill()
+    mount.wait_state("h", "aborted")
+    disk.set("removal", "")
+    mount.end_users()
+    mount.unmount()
+    assert mount.wait() == 0
+    after = make_mount(mode, store=mount.store)
+    assert after.xattr("f", "state") == "complete"
+    assert after.xattr("h", "state") == "aborted"
+
+
+def deleted(pid):
+    """Its descriptors of files without a name."""
+    found = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return [path for path in found if path.endswith(" (deleted)")]
