@@ -191,6 +191,21 @@ static const struct fuse_lowlevel_ops ops = {
 static char mount_message[256];
 static bool mounting;
 
+/* libfuse tells it with each request that finds all its threads busy. */
+static bool is_of_threads(const char *text)
+{
+	static const char words[] = "fuse: error creating thread: ";
+	static atomic_bool said;
+
+	if (strncmp(text, words, strlen(words)) != 0)
+		return false;
+	if (!atomic_exchange(&said, true))
+		log_warn("no thread to be had (%s), a limit on processes perhaps: requests wait "
+			 "for each other",
+			text + strlen(words));
+	return true;
+}
+
 static void libfuse_says(enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	char text[256];
@@ -200,7 +215,7 @@ static void libfuse_says(enum fuse_log_level level, const char *fmt, va_list ap)
 	if (mounting && level <= FUSE_LOG_ERR && !*mount_message)
 		snprintf(mount_message, sizeof(mount_message), "%s",
 			strncmp(text, "fuse: ", 6) ? text : text + 6);
-	else if (!mounting)
+	else if (!mounting && !is_of_threads(text))
 		log_at(level <= FUSE_LOG_ERR ? LOG_WARN : LOG_TRACE, "libfuse: %s", text);
 }
 

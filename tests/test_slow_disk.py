@@ -12,7 +12,9 @@ import threading
 import pytest
 
 from harness import procs
+from harness.agent import write_file
 from harness.mount import BUILD, is_sanitized
+from harness.tools import limited_threads
 
 # What is preloaded would have to come after the sanitizers' own library.
 pytestmark = [pytest.mark.sysfuse, pytest.mark.modes("on", "off"),
@@ -588,3 +590,27 @@ def deleted(pid):
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
     return [path for path in found if path.endswith(" (deleted)")]
+
+
+def test_threads_that_cannot_be_had(start, disk):
+    """It is said once, not each time that all there are have something to do."""
+    mount = start("sync=none")
+    mount.allow_log("no thread to be had|error creating thread")
+    count = procs.threads(mount.pid)
+    agents = [mount.agent() for _ in range(count)]
+    with limited_threads(mount.pid, count):
+        for k in range(count):
+            mount.write_file(str(k), b"hello")
+        for _ in range(3):
+            with disk.stalled("setting"):
+                pending = [agent.begin(write_file, mount.path(str(k)), b"again")
+                           for k, agent in enumerate(agents)]
+                procs.wait_until(  # four do not serve
+                    lambda: disk.in_call("flock") == procs.threads(mount.pid) - 4,
+                    "all threads to wait")
+            for one in pending:
+                one.result()
+        said = [line for line in mount.log().splitlines() if mount.allowed[0].search(line)]
+        assert len(said) == 1
+        check_alive(mount, "g")
+        mount.stop()

@@ -75,22 +75,32 @@ class Image:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
 def limited_memory(pid, size):
-    """The process may use size bytes of memory, then the kernel kills it: a cgroup (v1 or v2)."""
-    for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
-                        ("/sys/fs/cgroup", "memory.max")):
-        group = os.path.join(root, f"rwwfs-test-{os.getpid()}")
+    """The process may use size bytes of memory, then the kernel kills it."""
+    return limited(pid, size, ("memory/memory.limit_in_bytes", "memory.max"))
+
+
+def limited_threads(pid, count):
+    """The process cannot have more threads."""
+    return limited(pid, count, ("pids/pids.max", "pids.max"))
+
+
+@contextlib.contextmanager
+def limited(pid, value, names):
+    """A cgroup (v1 or v2)."""
+    for name in names:
+        folder, limit = os.path.split(os.path.join("/sys/fs/cgroup", name))
+        group = os.path.join(folder, f"rwwfs-test-{os.getpid()}")
         try:
             os.mkdir(group)
-            write(os.path.join(group, limit), size)
+            write(os.path.join(group, limit), value)
             write(os.path.join(group, "cgroup.procs"), pid)
             break
         except OSError:
             if os.path.isdir(group):
                 os.rmdir(group)
     else:
-        pytest.skip("memory cgroup: none to be made here")
+        pytest.skip(f"{names[-1]}: no cgroup to be made here")
     try:
         yield
     finally:
