@@ -372,7 +372,9 @@ static int start_growth(struct fs *fs)
 	int r = 0;
 
 	w->inotify_fd = inotify_init1(IN_CLOEXEC);
-	w->stop_wd = inotify_add_watch(w->inotify_fd, "/", IN_DELETE_SELF);
+	w->stop_wd = -1;
+	if (w->inotify_fd >= 0)
+		w->stop_wd = inotify_add_watch(w->inotify_fd, "/", IN_DELETE_SELF);
 	if (w->stop_wd < 0)
 		log_warn("no inotify (%s): looking every %d ms instead", strerror(errno), TICK_MS);
 	else

@@ -261,6 +261,7 @@ def test_no_inotify_at_all(make_mount, base):
     mount.options = ["passthrough=auto"]
     mount.allow_log(r"inotify")
     mount.start()
+    assert len(said(mount, "no inotify (Too many open files): looking every 20 ms")) == 1
     begin_to_follow(mount)
 
 
