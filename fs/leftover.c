@@ -80,7 +80,7 @@ static struct inode *take_next(struct fs *fs)
 	return l->inode;
 }
 
-/* Whoever writes i now needs its marker, and ends it. */
+/* Whoever has its setup lock now may be waiting for the store: then it is another time's turn. */
 static void retry(struct fs *fs, struct inode *i)
 {
 	struct file *f;
@@ -88,16 +88,16 @@ static void retry(struct fs *fs, struct inode *i)
 
 	if (r < 0)
 		return;
-	pthread_mutex_lock(&f->setup);
-	r = file_open_descriptors(fs, f, true, false, -1);
-	if (r == 0) {
-		end_recall_open(fs, f);
-		if (f->state == FILE_COMPLETE)
+	if (pthread_mutex_trylock(&f->setup) == 0) {
+		r = file_open_descriptors(fs, f, true, false, -1);
+		if (r == 0)
+			end_recall_open(fs, f);
+		if (r == 0 && f->state == FILE_COMPLETE) /* whoever writes it needs the marker */
 			end_unmark(fs, f);
-	} else if (r == -ESTALE) {
-		leftover_drop(fs, i); /* it was taken away in the store */
+		else if (r == -ESTALE)
+			leftover_drop(fs, i); /* it was taken away in the store */
+		pthread_mutex_unlock(&f->setup);
 	}
-	pthread_mutex_unlock(&f->setup);
 	file_put(fs, f);
 }
 
