@@ -17,10 +17,11 @@
 
 static atomic_size_t data_held; /* bytes of what is more than RESOURCE_SMALL, of all together */
 
-bool resource_may_grow(const struct server *s, int fd, const struct stat *st)
+int resource_may_grow(const struct server *s, int fd, const struct stat *st)
 {
-	return st->st_dev == s->live_device ||
-	       (st->st_dev != s->plain_device && state_is_known(fd));
+	if (st->st_dev == s->live_device)
+		return 1;
+	return st->st_dev == s->plain_device ? 0 : state_is_known(fd);
 }
 
 static int open_flags(mode_t mode)
@@ -198,7 +199,11 @@ static int take(const struct server *s, int opened, size_t data_max, struct reso
 		return r;
 	if (!S_ISREG(ret->st.st_mode) && !S_ISDIR(ret->st.st_mode))
 		return -EACCES;
-	if (S_ISREG(ret->st.st_mode) && resource_may_grow(s, fd, &ret->st)) {
+	if (S_ISREG(ret->st.st_mode))
+		r = resource_may_grow(s, fd, &ret->st);
+	if (r < 0)
+		return r;
+	if (r) {
 		r = ask_state(fd, data_max, ret);
 		if (r < 0)
 			return r == -ENODATA ? -EACCES : r; /* made up by the mount: no file */

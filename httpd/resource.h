@@ -41,7 +41,7 @@ bool resource_changed(const struct resource *r);
 /* The same, but growth is no harm to who knows how much he wants. */
 bool resource_was_cut(const struct resource *r);
 
-/* Whether files with this st_dev may have a state; fd is any file of that kind. */
-bool resource_may_grow(const struct server *s, int fd, const struct stat *st);
+/* Whether files with this st_dev may have a state; fd is any file of that kind. 1, 0, or -errno. */
+int resource_may_grow(const struct server *s, int fd, const struct stat *st);
 
 #endif

@@ -41,12 +41,12 @@ static int open_root(struct server *s)
 	int r;
 
 	s->root = open(s->options->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->root < 0 || fstat(s->root, &st)) {
-		r = -errno;
+	r = s->root < 0 || fstat(s->root, &st) ? -errno : state_is_known(s->root);
+	if (r < 0) {
 		log_error("cannot serve %s: %s", s->options->root, strerror(-r));
 		return r;
 	}
-	note_root(s, st.st_dev, state_is_known(s->root));
+	note_root(s, st.st_dev, r);
 	r = root_open(s->root, "", O_PATH, 0);
 	if (r == -ENOSYS || r == -EPERM) {
 		log_error(
@@ -63,11 +63,14 @@ static int open_root(struct server *s)
 static int reopen_root(struct server *s)
 {
 	autoclose int fd = open(s->options->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool live = fd >= 0 && state_is_known(fd);
 	struct stat st;
+	int live;
 
 	if (fd < 0 || fstat(fd, &st))
 		return -errno;
+	live = state_is_known(fd);
+	if (live < 0)
+		return live;
 	if (s->live_device && !live)
 		return -EMEDIUMTYPE;
 	note_root(s, 0, true);

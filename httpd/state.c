@@ -42,38 +42,53 @@ static int get(int fd, const char *name, char *buf, size_t size)
 	return 0;
 }
 
-/* By its number in /proc/self/mountinfo (proc(5)): "36 35 0:98 / /mnt rw - fuse.rwwfs ...". */
-static bool is_on_rwwfs(int fd)
+/* A line of /proc/self/mountinfo (proc(5)): "36 35 0:98 / /mnt rw - fuse.rwwfs ...". */
+static bool is_rwwfs(const char *line, dev_t device)
 {
-	FILE *f = fopen("/proc/self/mountinfo", "re");
+	unsigned major, minor;
+
+	return sscanf(line, "%*u %*u %u:%u", &major, &minor) == 2 &&
+	       makedev(major, minor) == device && strstr(line, " - fuse.rwwfs ");
+}
+
+/* By the number of its device. */
+static int is_on_rwwfs(int fd)
+{
 	autofree char *line = NULL;
 	size_t size = 0;
 	struct stat st;
-	bool found = false;
+	int found = 0;
+	FILE *f;
 
-	while (f && !fstat(fd, &st) && !found && getline(&line, &size, f) >= 0) {
-		unsigned major, minor;
-
-		found = sscanf(line, "%*u %*u %u:%u", &major, &minor) == 2 &&
-			makedev(major, minor) == st.st_dev && strstr(line, " - fuse.rwwfs ");
-	}
-	if (f)
-		(void)fclose(f); /* only read from */
+	if (fstat(fd, &st))
+		return -errno;
+	f = fopen("/proc/self/mountinfo", "re");
+	if (!f)
+		return -errno;
+	while (!found && getline(&line, &size, f) >= 0)
+		found = is_rwwfs(line, st.st_dev);
+	if (!found && !feof(f))
+		found = -errno;
+	(void)fclose(f); /* only read from */
 	return found;
 }
 
 /* A plain filesystem may carry attributes of this name too: a store served directly, say. What has
- * none may be a directory, or of another program than ours. */
-bool state_is_known(int fd)
+ * none may be a directory, or of another program than ours, or not answer. */
+int state_is_known(int fd)
 {
 	struct statfs fs;
 	char buf[32];
 	int r;
 
-	if (fstatfs(fd, &fs) || fs.f_type != FUSE_SUPER_MAGIC)
-		return false;
+	if (fstatfs(fd, &fs))
+		return -errno;
+	if (fs.f_type != FUSE_SUPER_MAGIC)
+		return 0;
 	r = get(fd, "user.rww.state", buf, sizeof(buf));
-	return !r || (r == -ENODATA && is_on_rwwfs(fd));
+	if (r == -EOPNOTSUPP)
+		return 0;
+	return r < 0 ? is_on_rwwfs(fd) : 1;
 }
 
 static enum state state_of_name(const char *name)

@@ -18,8 +18,9 @@ enum state {
 	STATE_ABORTED,
 };
 
-/* Whether fd is on a mount that has these attributes. */
-bool state_is_known(int fd);
+/* 1 when fd is on a mount that has these attributes, 0 when not, or -errno: one that does not
+ * answer is no plain filesystem, where half a file would count as whole. */
+int state_is_known(int fd);
 
 /* Of a file that is open on a mount, all at one moment. */
 struct progress {

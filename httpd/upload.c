@@ -151,9 +151,10 @@ static int upload_open(struct server *s, struct upload *up, uint64_t size)
 		return r;
 	if (fstat(up->fd, &st))
 		return -errno;
-	up->live = resource_may_grow(s, up->fd, &st);
-	if (!up->live)
-		return 0;
+	r = resource_may_grow(s, up->fd, &st);
+	if (r <= 0)
+		return r;
+	up->live = true;
 	if (size != UPLOAD_SIZE_UNKNOWN) {
 		r = state_declare_size(up->fd, size);
 		if (r < 0)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+"""What rww-httpd answers when it is short of something: descriptors, memory, room in a file, an answer
+of a mount. A moment later, or for another request, there may be enough; until then no answer may be
+wrong for want of it. The sanitizers have their own malloc, and need descriptors at the end."""
+import base64
+import os
+import resource
+
+import pytest
+
+from harness import procs, tools
+from harness.data import pattern
+
+
+# -- an answer of a mount
+
+@pytest.mark.modes("on", "off")
+def test_a_mount_that_dies_before_it_is_asked(serve, mode, make_mount):
+    """Whether the file is on an rwwfs at all: what is there so far is not taken for all of it."""
+    tools.need("strace")
+    mount = make_mount(mode)
+    mount.writer("f.txt").write(b"begin")
+    web = serve(os.path.dirname(mount.mnt), wrapper=[
+        "strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fstatfs", "-e",
+        "inject=fstatfs:delay_enter=1000000"])
+    web.allow_log("Transport endpoint is not connected")
+    client = web.connect().begin(f"/{os.path.basename(mount.mnt)}/f.txt")
+    procs.wait_until(lambda: any(target.endswith("/f.txt") for target in web.leaked().values()),
+                     "the file to be opened")
+    mount.failed = True  # it is not to be judged
+    procs.kill(mount.pid)
+    assert client.response().status == 503
