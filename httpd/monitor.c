@@ -23,18 +23,22 @@ struct monitor {
 };
 
 /* Healthy: not about to stop, and the root still answers: statfs(2) is never answered from a cache.
+ * If it does not, another is looked for from now on: who is told so may send no request any more.
  */
 static unsigned health(struct server *s, struct text *t)
 {
 	struct statfs fs;
 
-	if (atomic_load(&s->draining))
+	if (atomic_load(&s->draining)) {
 		text_put(t, "draining\n");
-	else if (fstatfs(s->root, &fs))
+	} else if (fstatfs(s->root, &fs)) {
 		text_printf(t, "the root does not answer: %s\n", strerror(errno));
-	else
+		atomic_store(&s->root_lost, true);
+	} else {
 		text_put(t, "ok\n");
-	return t->len == 3 ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
+		return MHD_HTTP_OK;
+	}
+	return MHD_HTTP_SERVICE_UNAVAILABLE;
 }
 
 static unsigned respond(struct server *s, const char *method, const char *url, struct text *t)

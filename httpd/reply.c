@@ -166,7 +166,8 @@ unsigned reply_status_of_errno(int error)
 	}
 }
 
-enum MHD_Result reply_errno(struct request *rq, int error)
+/* The status of an answer, and what this server has to note. */
+static unsigned note_errno(struct request *rq, int error)
 {
 	unsigned status = reply_status_of_errno(error);
 
@@ -174,7 +175,12 @@ enum MHD_Result reply_errno(struct request *rq, int error)
 		atomic_store(&rq->server->root_lost, true);
 	if (status >= 500 || error == -EXDEV)
 		log_warn("%s %s: %s", rq->method, rq->target, strerror(-error));
-	return reply_error(rq, status, NULL);
+	return status;
+}
+
+enum MHD_Result reply_errno(struct request *rq, int error)
+{
+	return reply_error(rq, note_errno(rq, error), NULL);
 }
 
 bool reply_bypass(struct request *rq, unsigned status)
@@ -190,10 +196,8 @@ bool reply_bypass(struct request *rq, unsigned status)
 /* The library takes an answer before the body or after it, not meanwhile. */
 enum MHD_Result reply_early(struct request *rq, int error)
 {
-	unsigned status = reply_status_of_errno(error);
+	unsigned status = note_errno(rq, error);
 
-	if (status >= 500)
-		log_warn("%s %s: %s", rq->method, rq->target, strerror(-error));
 	rq->told_early = true;
 	return reply_bypass(rq, status) ? MHD_YES : MHD_NO;
 }

@@ -39,7 +39,7 @@ struct server {
 	int root;
 	_Atomic dev_t live_device;  /* root's, if it is an rwwfs mount; else 0 */
 	_Atomic dev_t plain_device; /* root's, if it is none */
-	atomic_bool root_lost;      /* a request found that its mount does not answer */
+	atomic_bool root_lost;      /* somebody found that its mount does not answer */
 	struct mime *mime;
 	struct follow *follow;
 	struct uploads uploads;

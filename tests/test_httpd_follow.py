@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """rww-httpd on an rwwfs mount: the table of DESIGN section 6, row by row."""
+import contextlib
 import json
 import os
 import signal
@@ -565,6 +566,24 @@ def test_a_mount_below_the_root_that_goes_away(serve, make_mount):
     mounts.rescue(mount.mnt)
     make_mount("off", store=mount.store, mnt=mount.mnt)
     assert web.get(name) == b"x"
+
+
+def test_a_mount_is_looked_for_when_only_its_health_is_asked(serve, make_mount):
+    """As by what sends a server no requests until it is well again."""
+    mount = make_mount("off")
+    web = serve(mount.mnt)
+
+    def health():
+        with contextlib.closing(server.Client(web.metrics_port)) as client:
+            return client.request("/healthz").status
+    assert health() == 200
+    mount.failed = True  # it is not to be judged
+    procs.kill(mount.pid)
+    procs.wait_until(lambda: health() == 503, "the server to notice")
+    mounts.rescue(mount.mnt)
+    web.allow_log("is back")
+    make_mount("off", store=mount.store, mnt=mount.mnt)
+    procs.wait_until(lambda: health() == 200, "the server to find the new mount")
 
 
 def test_a_mount_that_goes_away_while_it_is_asked(serve, make_mount):
