@@ -57,10 +57,11 @@ static ssize_t cut(struct live_body *b, enum outcome why, char *buf)
 	return cut_by_reset(b, buf);
 }
 
-/* Neither were bytes taken back, nor is the file longer than its client was told. */
+/* Neither were bytes taken back, as far as the mount still tells, nor is the file longer than its
+ * client was told. */
 static bool is_true(const struct live_body *b, const struct live_view *view)
 {
-	if (view->truncated)
+	if (view->truncated || view->lost)
 		return false;
 	if (!b->declared)
 		return true;

@@ -100,6 +100,30 @@ def test_a_slow_client_never_gets_a_clean_end_of_two_files(mount, web):
     assert b"n" not in body
 
 
+@pytest.mark.parametrize("headers", [{}, {"Range": f"bytes=0-{(24 << 20) - 1}"}], ids=["whole", "range"])
+def test_a_slow_client_never_gets_a_clean_end_of_two_files_of_a_mount_that_died(
+        serve, mode, make_mount, headers):
+    """What was rewritten can still be read, but nobody tells that it was."""
+    old, new = pattern(24 << 20), bytes(24 << 20)
+    mount = make_mount(mode)
+    web = serve(mount.mnt)
+    web.allow_log("lost a growing file|cannot read /f: (Transport endpoint is not|Software caused)")
+    writer = mount.writer("f")
+    writer.write(old)
+    client = web.connect()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    response = client.request("/f", **headers)
+    assert response.some()
+    other = web.request("/f")
+    assert other.exactly(len(old)) == old
+    writer.close()
+    assert other.rest() == b""
+    mount.write_file("f", new)
+    mount.failed = True  # it is not to be judged
+    procs.kill(mount.pid)
+    assert response.cut()[0] == "closed"
+
+
 def test_space_given_back_is_no_truncation(growing):
     """A downloader that preallocates, and cuts what it did not need."""
     mount, web, writer = growing
