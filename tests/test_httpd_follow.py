@@ -687,7 +687,7 @@ def stuck(request, serve, mount):
 def test_a_mount_that_does_not_answer_holds_the_end_up_for_five_seconds(stuck):
     web = stuck(1)
     web.process.send_signal(signal.SIGTERM)
-    assert web.wait() == 1
+    assert web.wait() == -signal.SIGKILL
     assert "does not answer" in web.log()
 
 
@@ -697,7 +697,7 @@ def test_a_second_signal_does_not_wait_to_drain(stuck):
     web.process.send_signal(signal.SIGTERM)
     procs.wait_until(lambda: not is_pending(web.pid, signal.SIGTERM), "the signal to be taken")
     web.process.send_signal(signal.SIGTERM)
-    assert web.wait() == 1
+    assert web.wait() == -signal.SIGKILL
 
 
 def is_pending(pid, sig):

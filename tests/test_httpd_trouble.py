@@ -287,6 +287,25 @@ def test_an_upload_is_aborted_when_the_server_ends(serve, mount, how):
 
 
 @pytest.mark.modes("on", "off")
+def test_an_upload_is_aborted_when_the_server_ends_without_the_mount(serve, mount):
+    """It is not closed as a file that is whole, although it is not said how long that would be."""
+    mount.write_file("other", b"x")
+    web = serve(mount.mnt, "--upload", "--drain-timeout=0", identity=mount.identity())
+    web.allow_log("cutting 2 connections|does not answer")
+    web.connect().begin("/f", "PUT", Transfer_Encoding="chunked").send(b"5\r\nbegin\r\n")
+    procs.wait_until(lambda: os.path.exists(mount.stored("f")) and
+                     mount.stored_bytes("f") == b"begin", "the file to appear")
+    procs.pause(mount.pid)
+    web.connect().begin("/other")
+    procs.wait_until(lambda: mount.waiting() > 0, "the mount to be asked")
+    web.process.send_signal(signal.SIGTERM)
+    procs.wait_until(lambda: "does not answer" in web.log(), "the end")
+    procs.kill(mount.pid, signal.SIGCONT)
+    assert web.wait() == -signal.SIGKILL
+    mount.wait_state("f", "aborted")
+
+
+@pytest.mark.modes("on", "off")
 def test_a_full_disk_aborts_an_upload(serve, mode, make_mount, base):
     image = Image(base, "ext4", 8 << 20)
     try:
