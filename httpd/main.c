@@ -30,6 +30,7 @@ struct stopper {
 	pthread_t thread, main;
 	uint64_t drain_ms;
 	atomic_bool hurry;
+	atomic_bool ended; /* it is no longer needed */
 };
 
 static sigset_t both(int a, int b)
@@ -93,6 +94,13 @@ static void serve(struct server *s)
 	}
 }
 
+/* Not by an exit, of which a mount would take uploads that still run for whole. */
+static void stop_anyhow(void)
+{
+	log_error("something that is served does not answer: ending without it");
+	(void)kill(getpid(), SIGKILL);
+}
+
 /* A second signal ends the patience of the first. */
 static void *stopper_run(void *data)
 {
@@ -104,16 +112,17 @@ static void *stopper_run(void *data)
 	(void)sigwait(&signals, &signal); /* cannot fail with this set */
 	(void)pthread_kill(st->main, STOP);
 	until = clock_ms() + st->drain_ms + LAST_RESORT_MS;
-	while ((now = clock_ms()) < until) {
-		struct timespec left = {
-			(time_t)((until - now) / 1000), (long)((until - now) % 1000 * 1000000)};
+	while (!atomic_load(&st->ended)) {
+		struct timespec left;
 
+		now = clock_ms();
+		if (now >= until)
+			stop_anyhow();
+		left.tv_sec = (time_t)((until - now) / 1000);
+		left.tv_nsec = (long)((until - now) % 1000 * 1000000);
 		if (sigtimedwait(&signals, NULL, &left) > 0 && !atomic_exchange(&st->hurry, true))
 			until = clock_ms() + LAST_RESORT_MS;
 	}
-	log_error("something that is served does not answer: ending without it");
-	/* Not by an exit, of which a mount would take uploads that still run for whole. */
-	(void)kill(getpid(), SIGKILL);
 	return NULL;
 }
 
@@ -128,9 +137,11 @@ static int stopper_start(struct stopper *st, const struct options *o)
 	return r;
 }
 
+/* Not by pthread_cancel(3), which loads a library: without a descriptor for it, it aborts. */
 static void stopper_end(struct stopper *st)
 {
-	(void)pthread_cancel(st->thread); /* it runs: else all has ended */
+	atomic_store(&st->ended, true);
+	(void)pthread_kill(st->thread, SIGTERM); /* it runs: else all has ended */
 	(void)pthread_join(st->thread, NULL);
 }
 

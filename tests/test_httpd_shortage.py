@@ -12,6 +12,40 @@ from harness import procs, tools
 from harness.data import pattern
 
 
+# -- descriptors
+
+def leave_descriptors(pid, count):
+    """It can open so many more."""
+    used = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+    free = [fd for fd in range(max(used) + count + 2) if fd not in used]
+    limit_descriptors(pid, free[count])
+
+
+def limit_descriptors(pid, limit):
+    hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
+
+
+@pytest.fixture
+def client(serve, site):
+    """On a connection that is there already."""
+    (site / "dir").mkdir()
+    (site / "dir" / "symbolic").symlink_to("../a.txt")
+    (site / "index").mkdir()
+    (site / "index" / "index.html").symlink_to("../a.txt")
+    web = serve(site, "--upload")
+    web.allow_log("Too many open files")
+    client = web.connect()
+    client.server = web
+    assert client.request("/a.txt").rest() == b"hello world\n"
+    return client
+
+
+def test_the_end_needs_no_descriptor(client):
+    limit_descriptors(client.server.pid, 3)
+    client.server.stop()
+
+
 # -- an answer of a mount
 
 @pytest.mark.modes("on", "off")
