@@ -99,6 +99,8 @@ static ssize_t finish(struct live_body *b, char *buf)
 		return cut(b, b->rq->outcome, buf);
 	if (!b->has_length && !is_true(b, &view))
 		return cut(b, OUTCOME_ABORTED, buf);
+	if (b->rq->close_delimited)
+		client_set_close_delimited(&b->rq->server->clients, b->rq->client, false);
 	if (b->chunked || b->rq->server->tls)
 		return MHD_CONTENT_READER_END_OF_STREAM;
 	return reader_finish(b->rq, buf);

@@ -115,8 +115,14 @@ bool client_body_was_cut(struct clients *c, const struct client *client)
 	return client->body_cut;
 }
 
+/* With a linger time of 0 (socket(7)) the kernel, too, makes a reset of a close, also when it
+ * closes for a process that was killed. */
 void client_set_close_delimited(struct clients *c, struct client *client, bool yes)
 {
+	struct linger linger = {.l_onoff = yes};
+
+	(void)setsockopt(client->socket, SOL_SOCKET, SO_LINGER, &linger,
+		sizeof(linger)); /* cannot fail for a socket */
 	SCOPED_LOCK(&c->lock);
 	client->close_delimited = yes;
 }

@@ -69,7 +69,8 @@ void client_set_body(
 /* Whether the body that was set last was found missing, and the client shut down. */
 bool client_body_was_cut(struct clients *c, const struct client *client);
 
-/* From now on, or no longer, only a reset tells the client that its answer was cut. */
+/* From now on, or no longer, only a reset tells the client that its answer was cut, be it by the
+ * end of this process. */
 void client_set_close_delimited(struct clients *c, struct client *client, bool yes);
 
 /* Resets those, before the library closes them. */

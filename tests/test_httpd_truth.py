@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import ssl
 import time
 
 import pytest
@@ -321,6 +322,25 @@ def test_half_a_file_does_not_end_well_when_the_server_stops(serve, mount, versi
     assert waiting.cut()[1] == b""
     assert len(busy.cut()[1]) < 32 << 20
     assert web.wait() == 0
+    writer.close()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("version, how", [("1.1", "closed"), ("1.0", "reset")])
+def test_half_a_file_does_not_end_well_when_the_server_is_killed(
+        serve, mount, tmp_path, version, how, tls):
+    web = serve(mount.mnt, *(server.certificate(tmp_path) if tls else ()), identity=mount.identity())
+    writer = mount.writer("f.txt")
+    writer.write(b"begin")
+    response = web.request("/f.txt", version=version)
+    assert response.exactly(5) == b"begin"
+    web.wait_held(1)
+    procs.kill(web.pid)
+    assert web.wait() == -signal.SIGKILL
+    try:
+        assert response.cut() == (how, b"")
+    except ssl.SSLEOFError:  # no goodbye
+        assert tls
     writer.close()
 
 
