@@ -62,6 +62,7 @@ static void block_signals(void)
 	(void)pthread_sigmask(SIG_BLOCK, &stop, NULL); /* cannot fail with these arguments */
 	(void)pthread_sigmask(SIG_BLOCK, &mine, NULL);
 	(void)sigaction(SIGPIPE, &ignore, NULL); /* nor can this */
+	(void)sigaction(SIGXFSZ, &ignore, NULL); /* RLIMIT_FSIZE: who uploads is told */
 }
 
 /* A connection is a descriptor, and its file may be another. */

@@ -46,6 +46,41 @@ def test_the_end_needs_no_descriptor(client):
     client.server.stop()
 
 
+# -- room in a file
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("length", [None, 200_000])
+def test_the_largest_file_that_a_process_may_write(serve, site, length):
+    """RLIMIT_FSIZE: the signal that comes with it ended the server."""
+    web = serve(site, "--upload", wrapper=["prlimit", "--fsize=100000"])
+    before = sorted(os.listdir(site))
+    if length:
+        client = web.connect().begin("/new", "PUT", Content_Length=length).send(pattern(length))
+    else:
+        client = web.connect().begin("/new", "PUT", Transfer_Encoding="chunked")
+        client.send(b"%x\r\n%s\r\n0\r\n\r\n" % (200_000, pattern(200_000)))
+    assert client.response().status == 413
+    line, = web.logged(1)
+    assert (line["status"], line["outcome"]) == (413, "aborted")
+    assert sorted(os.listdir(site)) == before
+    assert web.get("/a.txt") == b"hello world\n"
+
+
+@pytest.mark.sanitize
+@pytest.mark.modes("on", "off")
+def test_the_largest_file_on_a_mount(serve, mount):
+    web = serve(mount.mnt, "--upload", wrapper=["prlimit", "--fsize=100000"], identity=mount.identity())
+    client = web.connect().begin("/new", "PUT", Content_Length=200_000).send(pattern(100_000))
+    procs.wait_until(lambda: os.path.exists(mount.stored("new")) and
+                     mount.stored_bytes("new") == pattern(100_000), "the upload")
+    response = web.request("/new")
+    assert response.exactly(100_000) == pattern(100_000)
+    client.send(pattern(100_000))
+    assert client.response().status == 413
+    assert response.cut() == ("closed", b"")
+    assert mount.xattr("new", "state") == "aborted"
+
+
 # -- an answer of a mount
 
 @pytest.mark.modes("on", "off")
