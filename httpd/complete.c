@@ -13,16 +13,27 @@
 #include "httpd/reply.h"
 #include "httpd/server.h"
 
-enum condition_result request_conditions(
-	struct request *rq, const struct validator *v, bool *ret_range_counts)
+/* One that there is no memory for must not count as absent. */
+static char *condition(const struct request *rq, const char *name, bool *lacking)
 {
-	autofree char *match = request_header(rq, MHD_HTTP_HEADER_IF_MATCH);
-	autofree char *none_match = request_header(rq, MHD_HTTP_HEADER_IF_NONE_MATCH);
-	autofree char *modified = request_header(rq, MHD_HTTP_HEADER_IF_MODIFIED_SINCE);
-	autofree char *unmodified = request_header(rq, MHD_HTTP_HEADER_IF_UNMODIFIED_SINCE);
-	autofree char *range = request_header(rq, MHD_HTTP_HEADER_IF_RANGE);
+	char *value = request_header(rq, name);
+
+	*lacking |= !value && MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, name);
+	return value;
+}
+
+int request_conditions(struct request *rq, const struct validator *v, bool *ret_range_counts)
+{
+	bool lacking = false;
+	autofree char *match = condition(rq, MHD_HTTP_HEADER_IF_MATCH, &lacking);
+	autofree char *none_match = condition(rq, MHD_HTTP_HEADER_IF_NONE_MATCH, &lacking);
+	autofree char *modified = condition(rq, MHD_HTTP_HEADER_IF_MODIFIED_SINCE, &lacking);
+	autofree char *unmodified = condition(rq, MHD_HTTP_HEADER_IF_UNMODIFIED_SINCE, &lacking);
+	autofree char *range = condition(rq, MHD_HTTP_HEADER_IF_RANGE, &lacking);
 	struct conditions c = {match, none_match, modified, unmodified, range};
 
+	if (lacking)
+		return -ENOMEM;
 	*ret_range_counts = conditions_allow_range(&c, v, rq->when);
 	return conditions_check(
 		&c, v, !strcmp(rq->method, MHD_HTTP_METHOD_GET) || request_is_head(rq), rq->when);
@@ -106,10 +117,14 @@ enum MHD_Result complete_answer(struct request *rq, bool *ret_again)
 	struct timespec now;
 	bool range;
 	struct MHD_Response *r;
+	int holds;
 
 	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
 	validator_of_stat(&rq->resource.st, &now, &v);
-	switch (request_conditions(rq, &v, &range)) {
+	holds = request_conditions(rq, &v, &range);
+	if (holds < 0)
+		return reply_errno(rq, holds);
+	switch ((enum condition_result)holds) {
 	case CONDITION_NOT_MODIFIED:
 		return reply_not_modified(rq, &v);
 	case CONDITION_FAILED:

@@ -10,9 +10,8 @@
 /* rq->resource is an open file. *ret_again: no answer, it has begun to change; open it again. */
 enum MHD_Result complete_answer(struct request *rq, bool *ret_again);
 
-/* What growing files share with complete ones. */
-enum condition_result request_conditions(
-	struct request *rq, const struct validator *v, bool *ret_range_counts);
+/* What growing files share with complete ones; an enum condition_result, or -ENOMEM. */
+int request_conditions(struct request *rq, const struct validator *v, bool *ret_range_counts);
 bool request_range(const struct request *rq, struct range_set *ret);
 const char *request_type(const struct request *rq);
 enum MHD_Result reply_not_modified(struct request *rq, const struct validator *v);

@@ -142,7 +142,10 @@ enum MHD_Result growing_answer(struct request *rq, bool *ret_again)
 	}
 	if (r < 0)
 		return reply_errno(rq, r);
-	switch (request_conditions(rq, &none, &range_counts)) {
+	r = request_conditions(rq, &none, &range_counts);
+	if (r < 0)
+		return reply_errno(rq, r);
+	switch ((enum condition_result)r) {
 	case CONDITION_NOT_MODIFIED:
 		return reply_not_modified(rq, &none);
 	case CONDITION_FAILED:

@@ -29,39 +29,50 @@ static bool has_query(const struct request *rq, const char *word)
 	return query && !strcmp(query + 1, word);
 }
 
+static bool has_header(const struct request *rq, const char *name)
+{
+	return MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, name) != NULL;
+}
+
+static bool has_conditions(const struct request *rq)
+{
+	return has_header(rq, MHD_HTTP_HEADER_IF_MATCH) ||
+	       has_header(rq, MHD_HTTP_HEADER_IF_NONE_MATCH) ||
+	       has_header(rq, MHD_HTTP_HEADER_IF_UNMODIFIED_SINCE);
+}
+
+/* -EAGAIN: it has a writer, and so no validator. */
+static bool cannot_be_told(int error)
+{
+	return error != -EAGAIN && reply_status_of_errno(error) >= 500;
+}
+
 /* If-Match and If-None-Match, which keep two writers from overwriting each other (RFC 9110 section
- * 13.1). */
-static bool conditions_hold(struct request *rq)
+ * 13.1): 0 when they hold, -ECANCELED when not, or why that cannot be told. */
+static int conditions_look(struct request *rq)
 {
 	struct resource old = {.fd = -1};
 	struct validator v = {0};
 	struct timespec now;
 	bool unused;
+	int r;
 
-	int r = resource_open(rq->server, rq->name, 0, &old);
-
-	if (r == -ENOENT || r == -ENOTDIR) {
-		autofree char *match = request_header(rq, MHD_HTTP_HEADER_IF_MATCH);
-
-		return !match;
-	}
+	if (!has_conditions(rq))
+		return 0;
+	r = resource_open(rq->server, rq->name, 0, &old);
+	if (r == -ENOENT || r == -ENOTDIR)
+		return has_header(rq, MHD_HTTP_HEADER_IF_MATCH) ? -ECANCELED : 0;
+	if (r < 0 && cannot_be_told(r))
+		return r;
 	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
 	if (!r && S_ISREG(old.st.st_mode) &&
 		(old.state == STATE_PLAIN || old.state == STATE_COMPLETE))
 		validator_of_stat(&old.st, &now, &v);
 	resource_close(&old);
-	return request_conditions(rq, &v, &unused) == CONDITION_PROCEED;
-}
-
-static bool has_conditions(const struct request *rq)
-{
-	static const char *const names[] = {MHD_HTTP_HEADER_IF_MATCH, MHD_HTTP_HEADER_IF_NONE_MATCH,
-		MHD_HTTP_HEADER_IF_UNMODIFIED_SINCE};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, names[i]))
-			return true;
-	return false;
+	r = request_conditions(rq, &v, &unused);
+	if (r < 0)
+		return r;
+	return r == CONDITION_PROCEED ? 0 : -ECANCELED;
 }
 
 static int make_parents(struct request *rq)
@@ -80,8 +91,7 @@ static bool size_of_request(struct request *rq, uint64_t *ret)
 	*ret = UPLOAD_SIZE_UNKNOWN;
 	if (length)
 		return !parse_u64(length, ret);
-	if (!MHD_lookup_connection_value(
-		    rq->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING))
+	if (!has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING))
 		*ret = 0;
 	return true;
 }
@@ -89,8 +99,7 @@ static bool size_of_request(struct request *rq, uint64_t *ret)
 /* A body that ends with the connection cannot be told from one that broke off. */
 static bool size_is_told(const struct request *rq)
 {
-	return !request_is_http_1_0(rq) || MHD_lookup_connection_value(rq->connection,
-						   MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	return !request_is_http_1_0(rq) || has_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
 }
 
 static bool is_too_large(const struct request *rq, uint64_t size)
@@ -98,12 +107,6 @@ static bool is_too_large(const struct request *rq, uint64_t size)
 	uint64_t limit = rq->server->options->upload_limit;
 
 	return limit && size != UPLOAD_SIZE_UNKNOWN && size > limit;
-}
-
-static bool has_content_range(const struct request *rq)
-{
-	return MHD_lookup_connection_value(
-		       rq->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_RANGE) != NULL;
 }
 
 /* A name that no file can have is not one that is missing. Below a file there is nothing either,
@@ -122,7 +125,7 @@ enum MHD_Result put_begin(struct request *rq)
 	uint64_t size;
 	int r;
 
-	if (has_content_range(rq)) /* RFC 9110 section 14.5 */
+	if (has_header(rq, MHD_HTTP_HEADER_CONTENT_RANGE)) /* RFC 9110 section 14.5 */
 		return reply_error(rq, MHD_HTTP_BAD_REQUEST, "A PUT of a part is not supported.");
 	if (rq->directory || !*rq->name)
 		return reply_error(rq, MHD_HTTP_CONFLICT, "This is the name of a directory.");
@@ -130,10 +133,10 @@ enum MHD_Result put_begin(struct request *rq)
 		return reply_error(rq, MHD_HTTP_LENGTH_REQUIRED, NULL);
 	if (!size_of_request(rq, &size) || is_too_large(rq, size))
 		return reply_error(rq, MHD_HTTP_CONTENT_TOO_LARGE, NULL);
-	if (!conditions_hold(rq))
-		return reply_error(rq, MHD_HTTP_PRECONDITION_FAILED, NULL);
-	rq->condition = (struct upload_condition){conditions_hold, rq};
-	r = make_parents(rq);
+	rq->condition = (struct upload_condition){conditions_look, rq};
+	r = conditions_look(rq);
+	if (!r)
+		r = make_parents(rq);
 	if (!r)
 		r = upload_new(rq->server, rq->name, size,
 			has_conditions(rq) ? &rq->condition : NULL, &rq->upload);
@@ -212,7 +215,9 @@ static int remove_name(struct request *rq)
 static int remove_unchanged(struct request *rq)
 {
 	SCOPED_LOCK(&rq->server->uploads.lock);
-	return conditions_hold(rq) ? remove_name(rq) : -ECANCELED;
+	int r = conditions_look(rq);
+
+	return r ? r : remove_name(rq);
 }
 
 enum MHD_Result delete_answer(struct request *rq)

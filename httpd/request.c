@@ -107,6 +107,7 @@ static bool has_header(const struct request *rq, const char *name)
 struct joined {
 	const char *name;
 	bool as_sent; /* with the white space behind it, which the library leaves (0.9.75) */
+	bool failed;  /* out of memory */
 	char *value;
 };
 
@@ -129,8 +130,10 @@ static enum MHD_Result join(void *cls, enum MHD_ValueKind kind, const char *name
 	if (strcasecmp(name, j->name))
 		return MHD_YES;
 	grown = realloc(j->value, old + len + 1);
-	if (!grown)
+	if (!grown) {
+		j->failed = true;
 		return MHD_NO;
+	}
 	if (old)
 		grown[old - 1] = ',';
 	if (len)
@@ -146,6 +149,8 @@ static char *header(const struct request *rq, const char *name, bool as_sent)
 
 	if (has_header(rq, name))
 		(void)MHD_get_connection_values(rq->connection, MHD_HEADER_KIND, join, &j);
+	if (j.failed) /* half of it would mean something else */
+		free(steal_ptr(&j.value));
 	return j.value;
 }
 

@@ -88,7 +88,7 @@ int request_open(const struct request *rq, const char *name, struct resource *re
 /* The file that is open, afresh: a request that waited for it keeps it when its name goes. */
 int request_open_again(struct request *rq);
 /* A header of the request; several of that name are joined with commas (RFC 9110 section 5.3). NULL
- * when absent. Free it. */
+ * when absent, or out of memory. Free it. */
 char *request_header(const struct request *rq, const char *name);
 bool request_is_http_1_0(const struct request *rq);
 /* For the header of an answer of the usual size, and so much more; else none can be given. */

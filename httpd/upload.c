@@ -110,10 +110,14 @@ static int temporary_open(struct upload *up)
 static int publish(struct upload *up)
 {
 	const struct upload_condition *only = up->condition;
+	int r;
 
 	SCOPED_LOCK(&up->uploads->lock);
-	if (only && (up->superseded || !only->holds(only->request)))
-		return -ECANCELED;
+	if (only) {
+		r = up->superseded ? -ECANCELED : only->look(only->request);
+		if (r < 0)
+			return r;
+	}
 	if (up->superseded)
 		return 0; /* upload_free() removes it */
 	up->created =

@@ -32,10 +32,11 @@ void uploads_destroy(struct uploads *u);
 
 #define UPLOAD_SIZE_UNKNOWN UINT64_MAX
 
-/* What must be so at the moment when the file gets its name, or it does not: -ECANCELED. It is
- * asked then, under a lock, so that of several uploads that exclude each other one succeeds. */
+/* What must be so at the moment when the file gets its name, or it does not: look returns 0,
+ * -ECANCELED, or why it cannot tell. It is asked then, under a lock, so that of several uploads
+ * that exclude each other one succeeds. */
 struct upload_condition {
-	bool (*holds)(struct request *request);
+	int (*look)(struct request *request);
 	struct request *request;
 };
 

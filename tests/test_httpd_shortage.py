@@ -41,9 +41,46 @@ def client(serve, site):
     return client
 
 
+@pytest.mark.parametrize("condition", [
+    {"If_Unmodified_Since": "Sat, 01 Jan 2005 00:00:00 GMT"}, {"If_None_Match": '"another"'}])
+def test_a_condition_that_cannot_be_looked_at_does_not_hold(client, site, condition):
+    """Not even one that held when the upload began."""
+    os.utime(site / "a.txt", (1_000_000_000, 1_000_000_000))
+    client.begin("/a.txt", "PUT", Content_Length=10, **condition).send(b"begin")
+    procs.wait_until(lambda: [x for x in os.listdir(site) if x.startswith(".rww")], "the upload")
+    (site / "a.txt").write_bytes(b"of another")
+    limit_descriptors(client.server.pid, 3)
+    client.send(b"-end.")
+    assert client.response().status == 503
+    assert (site / "a.txt").read_bytes() == b"of another"
+    assert not [x for x in os.listdir(site) if x.startswith(".rww")]
+
+
 def test_the_end_needs_no_descriptor(client):
     limit_descriptors(client.server.pid, 3)
     client.server.stop()
+
+
+@pytest.fixture
+def short(serve, site, folder, helper):
+    """(server, the file that makes it short of memory, see helpers/short_of_memory.c)"""
+    preload = helper("short_of_memory", "-shared", "-fPIC")
+    web = serve(site, "--upload", environment={"LD_PRELOAD": preload, "NO_MEMORY": f"{folder}/none"})
+    web.allow_log("Cannot allocate memory")
+    return web, folder / "none"
+
+
+@pytest.mark.parametrize("method, name", [
+    ("GET", "If_Range"), ("GET", "If_Match"), ("PUT", "If_Match"), ("DELETE", "If_Match")])
+def test_a_condition_that_there_is_no_memory_for_is_not_absent(short, site, method, name):
+    web, none = short
+    none.touch()
+    fields = {name: '"' + "x" * 775 + '"', "Range": "bytes=0-4" if method == "GET" else None}
+    response = web.request("/a.txt", method, body=b"new" if method == "PUT" else b"", **fields)
+    assert response.status == 503
+    assert none.stat().st_size
+    assert (site / "a.txt").read_bytes() == b"hello world\n"
+    none.unlink()
 
 
 # -- room in a file
