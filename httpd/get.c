@@ -119,6 +119,8 @@ static enum MHD_Result directory_answer(struct request *rq)
 				return no_answer(rq, r);
 	if (!r)
 		return file_answer(rq);
+	if (r != -EISDIR && reply_status_of_errno(r) != MHD_HTTP_NOT_FOUND)
+		return reply_errno(rq, r); /* there is one */
 	if (rq->server->options->no_listing)
 		return reply_error(rq, MHD_HTTP_FORBIDDEN, NULL);
 	return listing_answer(rq);

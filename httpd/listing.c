@@ -71,18 +71,30 @@ static bool is_shown(const struct server *s, const char *name)
 	return name[0] != '.' || s->options->dotfiles;
 }
 
+/* Of this server, for now: nothing that it could say of a file. */
+static bool is_shortage(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM;
+}
+
 /* What cannot be asked is shown as it lies. */
-static struct progress file_progress(
-	const struct server *s, int directory, const char *name, const struct stat *st)
+static int file_progress(const struct server *s, int directory, const char *name,
+	const struct stat *st, struct progress *ret)
 {
 	uint64_t size = (uint64_t)st->st_size;
 	autoclose int fd = -1;
+	int r = 0;
 
-	if (st->st_dev == s->live_device)
-		return state_or_plain_at(directory, name, size);
-	if (st->st_dev != s->plain_device)
+	if (st->st_dev == s->live_device) {
+		*ret = state_or_plain_at(directory, name, size);
+		return 0;
+	}
+	if (st->st_dev != s->plain_device) {
 		fd = openat(directory, name, ROOT_READ | O_NOFOLLOW | O_CLOEXEC);
-	return state_or_plain(fd >= 0 && resource_may_grow(s, fd, st) ? fd : -1, size);
+		r = fd < 0 ? -errno : resource_may_grow(s, fd, st);
+	}
+	*ret = state_or_plain(r > 0 ? fd : -1, size);
+	return is_shortage(r) ? r : 0;
 }
 
 /* One that is about to grow, or to end, and cannot be opened before: as one that is being cut. */
@@ -121,17 +133,20 @@ static int follow_link(const struct request *rq, struct listing_entry *e, struct
 	return 0;
 }
 
-/* False for what is neither file nor directory, or gone. */
-static bool entry_fill(const struct request *rq, int directory, struct listing_entry *e)
+/* 1, or 0 for what is neither file nor directory, or gone; -errno when that cannot be told now. */
+static int entry_fill(const struct request *rq, int directory, struct listing_entry *e)
 {
 	struct stat st;
+	int r = 0;
 
 	if (fstatat(directory, e->name, &st, AT_SYMLINK_NOFOLLOW))
-		return false;
-	if (S_ISREG(st.st_mode))
-		e->progress = file_progress(rq->server, directory, e->name, &st);
-	else if (S_ISLNK(st.st_mode) && follow_link(rq, e, &st) < 0)
-		return false;
+		r = -errno;
+	else if (S_ISREG(st.st_mode))
+		r = file_progress(rq->server, directory, e->name, &st, &e->progress);
+	else if (S_ISLNK(st.st_mode))
+		r = follow_link(rq, e, &st);
+	if (r < 0)
+		return is_shortage(r) ? r : 0;
 	e->directory = S_ISDIR(st.st_mode);
 	e->modified = st.st_mtim;
 	return S_ISDIR(st.st_mode) || S_ISREG(st.st_mode);
@@ -167,14 +182,18 @@ static int gather(const struct request *rq, struct listing *l, uint64_t until)
 
 	while (errno = 0, (d = readdir(l->dir))) {
 		struct listing_entry e = {0};
+		int r;
 
 		if (!is_shown(rq->server, d->d_name))
 			continue;
 		e.name = strdup(d->d_name);
 		if (!e.name)
 			return -ENOMEM;
-		if (!entry_fill(rq, dirfd(l->dir), &e) || entry_add(l, &e) < 0)
+		r = entry_fill(rq, dirfd(l->dir), &e);
+		if (r <= 0 || (r = entry_add(l, &e)) < 0)
 			free(e.name);
+		if (r < 0)
+			return r; /* a page without it would look whole */
 		if (clock_ms() >= until)
 			return 1;
 	}

@@ -41,6 +41,31 @@ def client(serve, site):
     return client
 
 
+@pytest.mark.sanitize
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_a_page_lacks_no_name(client, accept):
+    told = []
+    for count in range(6):
+        leave_descriptors(client.server.pid, count)
+        response = client.request("/dir/", Accept=accept)
+        told.append(response.status)
+        assert response.status == 503 or b"symbolic" in response.rest(), count
+        response.rest()
+    assert told[0] == 503 and told[-1] == 200 and set(told) == {200, 503}
+
+
+@pytest.mark.sanitize
+def test_an_index_file_that_cannot_be_opened_for_now_is_there(client):
+    told = []
+    for count in range(6):
+        leave_descriptors(client.server.pid, count)
+        response = client.request("/index/")
+        told.append(response.status)
+        assert response.status == 503 or response.rest() == b"hello world\n", count
+        response.rest()
+    assert told[0] == 503 and told[-1] == 200 and set(told) == {200, 503}
+
+
 @pytest.mark.parametrize("condition", [
     {"If_Unmodified_Since": "Sat, 01 Jan 2005 00:00:00 GMT"}, {"If_None_Match": '"another"'}])
 def test_a_condition_that_cannot_be_looked_at_does_not_hold(client, site, condition):

@@ -302,6 +302,15 @@ def test_unreadable_file(serve, site):
     assert web.request("/a.txt").status == 403
 
 
+def test_an_index_file_that_may_not_be_read(serve, site):
+    """It is there all the same: the directory is not shown instead."""
+    (site / "dir").mkdir(exist_ok=True)
+    (site / "dir" / "index.html").touch(0)
+    web = serve(site, identity={"user": 65534, "group": 65534, "extra_groups": []})
+    assert web.request("/dir/").status == 403
+    assert web.request("/dir/", Accept="application/json").status == 200
+
+
 def test_slash_at_the_end(web):
     assert web.request("/a.txt/").status == 404
     response = web.request("/dir?x=y")
