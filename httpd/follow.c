@@ -44,6 +44,7 @@
 #define RECHECK_MS   1000
 #define EVENTS       128
 #define UNWATCHED_MS 10
+#define SHORTAGE_MS  50
 #define GIVES        2048 /* in one turn, some 10 ms; for who comes later, workers send */
 
 /* -- looking ---------------------------------------------------------------------------------- */
@@ -99,7 +100,7 @@ static void lives_wake_due(struct follow *f, bool everybody)
 {
 	unsigned count;
 	autofree struct live **all = lives_get(f, &count);
-	uint64_t next = 0;
+	uint64_t next = all ? 0 : clock_ms() + SHORTAGE_MS; /* of memory: it passes */
 
 	atomic_store(&f->next_deadline_ms, 0);
 	for (unsigned i = 0; i < count; i++) {

@@ -95,6 +95,19 @@ def short(serve, site, folder, helper):
     return web, folder / "none"
 
 
+def test_who_waits_is_not_forgotten(short, site):
+    """A large page is written in turns."""
+    web, none = short
+    (site / "dir").mkdir()
+    for i in range(20_000):
+        (site / "dir" / f"{i:05}").touch()
+    none.touch()
+    client = web.connect().begin("/dir/", Accept="application/json")
+    procs.wait_until(lambda: none.stat().st_size, "a shortage")
+    none.unlink()
+    assert client.response().rest().count(b'"name"') == 20_000
+
+
 @pytest.mark.parametrize("method, name", [
     ("GET", "If_Range"), ("GET", "If_Match"), ("PUT", "If_Match"), ("DELETE", "If_Match")])
 def test_a_condition_that_there_is_no_memory_for_is_not_absent(short, site, method, name):
