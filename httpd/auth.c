@@ -135,16 +135,16 @@ static void remember(struct auth *a, struct memory *m, const unsigned char *d)
 	memcpy(m->digests[m->next++ % REMEMBERED], d, DIGEST);
 }
 
-static bool token_is_known(const struct auth *a, const char *text)
+static enum auth_result token_check(const struct auth *a, const char *text)
 {
 	unsigned char d[DIGEST];
 	bool known = false;
 
 	if (!digest(a, text, d))
-		return false;
+		return AUTH_BUSY;
 	for (const struct token *t = a->tokens; t; t = t->next)
 		known |= !gnutls_memcmp(t->digest, d, DIGEST);
-	return known;
+	return known ? AUTH_OK : AUTH_WRONG;
 }
 
 /* "USER:PASSWORD" out of base64, NULL when it is malformed. */
@@ -181,11 +181,10 @@ static enum auth_result password_check(struct auth *a, struct hasher *h,
 						 : hasher_check(h, client, hash, password);
 	if (right == -EINPROGRESS)
 		return AUTH_LATER;
-	if (right == -EBUSY)
+	if (right < 0)
 		return AUTH_BUSY;
-	if (right >= 0)
-		remember(a, right && known ? &a->accepted : &a->refused, d);
-	return right > 0 && known ? AUTH_OK : AUTH_WRONG;
+	remember(a, right && known ? &a->accepted : &a->refused, d);
+	return right && known ? AUTH_OK : AUTH_WRONG;
 }
 
 static enum auth_result basic_check(struct auth *a, struct hasher *h, struct hasher_client *client,
@@ -195,8 +194,10 @@ static enum auth_result basic_check(struct auth *a, struct hasher *h, struct has
 	char *colon = strchr(plain, ':');
 	enum auth_result result;
 
-	if (!colon || !a->htpasswd || !digest(a, plain, d))
+	if (!colon || !a->htpasswd)
 		return AUTH_WRONG;
+	if (!digest(a, plain, d))
+		return AUTH_BUSY;
 	*colon = '\0';
 	result = password_check(a, h, client, d, plain, colon + 1);
 	if (result == AUTH_OK)
@@ -212,8 +213,7 @@ enum auth_result auth_check(struct auth *a, struct hasher *h, struct hasher_clie
 	if (!header)
 		return AUTH_MISSING;
 	if (!strncasecmp(header, "Bearer ", 7))
-		return token_is_known(a, header + 7 + strspn(header + 7, " ")) ? AUTH_OK
-									       : AUTH_WRONG;
+		return token_check(a, header + 7 + strspn(header + 7, " "));
 	if (strncasecmp(header, "Basic ", 6))
 		return AUTH_WRONG;
 	plain = basic_decode(header + 6 + strspn(header + 6, " "));

@@ -24,7 +24,7 @@ enum auth_result {
 	AUTH_MISSING,
 	AUTH_WRONG,
 	AUTH_LATER, /* to be asked again when the client's waiter is called */
-	AUTH_BUSY,  /* too many wait for their password to be hashed */
+	AUTH_BUSY,  /* nobody knows for now: too many wait for a hash, or there is no memory */
 };
 
 /* header: the value of Authorization, NULL when absent. *ret_user is allocated, and may be NULL

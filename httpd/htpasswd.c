@@ -154,17 +154,19 @@ int htpasswd_fits(const char *hash, const char *password)
 {
 	autofree struct crypt_data *data = NULL;
 	char apr1[APR1_SIZE];
-	const char *result;
+	const char *result = NULL;
 
 	if (apr1_is_hash(hash))
 		return apr1_hash(password, hash, apr1) ? equal_in_constant_time(apr1, hash) : -EIO;
 	data = calloc(1, sizeof(*data)); /* 32 KiB: too much for the stack of a worker */
-	if (!data)
-		return -ENOMEM;
-	result = crypt_r(password, hash, data);
-	if (!result || result[0] == '*')
-		return -EIO;
-	return equal_in_constant_time(result, hash);
+	if (data)
+		result = crypt_r(password, hash, data);
+	if (result && result[0] != '*')
+		return equal_in_constant_time(result, hash);
+	if (errno == ERANGE) /* longer than any that was hashed */
+		return 0;
+	log_warn("cannot hash a password: %s", strerror(errno)); /* no memory is EINVAL for some */
+	return -EIO;
 }
 
 const char *htpasswd_hash(const struct htpasswd *h, const char *user, bool *ret_known)

@@ -282,7 +282,9 @@ static enum auth_result look_at_credentials(struct request *rq)
 	if (s->auth && strcmp(rq->method, "OPTIONS") &&
 		(rq->route->changes || !s->options->public_reads)) {
 		header = request_header(rq, MHD_HTTP_HEADER_AUTHORIZATION);
-		result = auth_check(s->auth, s->hasher, &rq->password, header, &rq->user);
+		result = !header && has_header(rq, MHD_HTTP_HEADER_AUTHORIZATION)
+				 ? AUTH_BUSY /* no memory for it */
+				 : auth_check(s->auth, s->hasher, &rq->password, header, &rq->user);
 	}
 	pthread_rwlock_unlock(&s->auth_lock);
 	if (result == AUTH_WRONG)

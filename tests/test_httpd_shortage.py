@@ -86,6 +86,29 @@ def test_the_end_needs_no_descriptor(client):
     client.server.stop()
 
 
+# -- memory
+
+def test_a_password_that_cannot_be_hashed_is_not_wrong(serve, site, folder):
+    """yescrypt of "ann", for which 16 MiB are needed: 401 would make a browser forget it."""
+    (folder / "users").write_text("ann:$y$j9T$abcdefghijklmnop$"
+                                  "rlN6u0ekl6TQr8wRkGV/GCEvyE9pAMEeZlaA8hsM022\n")
+    web = serve(site, f"--htpasswd={folder}/users")
+    web.allow_log("cannot hash a password")
+    right = {"Authorization": "Basic " + base64.b64encode(b"ann:ann").decode()}
+    soft, hard = resource.prlimit(web.pid, resource.RLIMIT_AS)
+    resource.prlimit(web.pid, resource.RLIMIT_AS, (address_space(web.pid) + (4 << 20), hard))
+    response = web.request("/a.txt", **right)
+    assert (response.status, response.headers["retry-after"]) == (503, "1")
+    resource.prlimit(web.pid, resource.RLIMIT_AS, (soft, hard))
+    assert web.get("/a.txt", **right) == b"hello world\n"
+    assert web.metric("auth_failures_total") == 0
+
+
+def address_space(pid):
+    with open(f"/proc/{pid}/statm") as f:
+        return int(f.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.fixture
 def short(serve, site, folder, helper):
     """(server, the file that makes it short of memory, see helpers/short_of_memory.c)"""
