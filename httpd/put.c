@@ -91,7 +91,8 @@ static bool size_of_request(struct request *rq, uint64_t *ret)
 	*ret = UPLOAD_SIZE_UNKNOWN;
 	if (length)
 		return !parse_u64(length, ret);
-	if (!has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING))
+	if (!has_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH) && /* or no memory for it */
+		!has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING))
 		*ret = 0;
 	return true;
 }

@@ -419,10 +419,13 @@ static void request_start(struct request *rq, const char *method, const char *ve
 	client_expect_header(&rq->server->clients, rq->client, 0, false);
 }
 
+/* Out of memory as if it had one: half of it must not be taken for all. */
 static bool has_body(const struct request *rq)
 {
 	autofree char *length = request_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
 
+	if (!length && has_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH))
+		return true;
 	return (length && (!*length || length[strspn(length, "0")])) ||
 	       has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING);
 }

@@ -144,6 +144,20 @@ def test_a_condition_that_there_is_no_memory_for_is_not_absent(short, site, meth
     none.unlink()
 
 
+@pytest.mark.parametrize("nth", range(1, 9))
+def test_a_length_that_there_is_no_memory_for_is_no_end(short, site, nth):
+    """It is looked at several times. Whoever is told that all has come finds all of it."""
+    web, none = short
+    none.write_text(str(nth))
+    client = web.connect().begin("/new", "PUT", Content_Length=f"{5000:0777}")
+    client.send(pattern(5000))
+    if client.response().status == 201:
+        assert (site / "new").read_bytes() == pattern(5000)
+    else:
+        assert not (site / "new").exists()
+    none.unlink()
+
+
 # -- room in a file
 
 @pytest.mark.sanitize
