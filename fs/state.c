@@ -57,6 +57,7 @@ struct snapshot {
 	uint32_t writers, held;
 	char reason[MARKER_REASON_MAX];
 	struct file *file; /* referenced; NULL: not open */
+	bool recalled;     /* its */
 };
 
 static int snapshot(struct fs *fs, struct inode *i, struct snapshot *ret)
@@ -81,7 +82,8 @@ static int snapshot(struct fs *fs, struct inode *i, struct snapshot *ret)
 		ret->writers = i->file->writers;
 		ret->held = i->file->n_held;
 		end_check_declared_locked(i->file, stx.stx_size);
-		if (i->file->recalled) { /* otherwise it is being opened */
+		ret->recalled = i->file->recalled; /* otherwise it is being opened */
+		if (ret->recalled) {
 			ret->state = i->file->state;
 			ret->declared = i->file->declared;
 		}
@@ -164,8 +166,8 @@ static int text_of(struct fs *fs, struct inode *i, const struct snapshot *s, con
 	if (!strcmp(what, "size") && s->declared != RULE_NONE)
 		return snprintf(buf, size, "%" PRIu64, s->declared);
 	if (!strcmp(what, "progress"))
-		return s->file ? progress(fs, s->file, buf, size)
-			       : progress_closed(fs, i, s, buf, size);
+		return s->recalled ? progress(fs, s->file, buf, size)
+				   : progress_closed(fs, i, s, buf, size);
 	if (strcmp(what, "edge") != 0)
 		return -ENODATA;
 	r = state_edge(fs, s->file, s->size, &edge);

@@ -733,3 +733,33 @@ def open_again(path, count):
 def test_a_young_file_can_be_opened_by_its_descriptor(mount):
     """By more than one at a time, as "command /dev/stdin" does."""
     assert mount.agent().call(open_again, mount.path("f"), 50, timeout=60) == 0
+
+
+def look(path, count):
+    """What progress tells, without the edge of what grows."""
+    told = set()
+    for _ in range(count):
+        try:
+            words = os.getxattr(path, "user.rww.progress").decode().split()
+            told.add(words[0] if words[0] == "growing" else " ".join(words[:2]))
+        except OSError as e:
+            told.add(errno.errorcode[e.errno])
+    return told
+
+
+def abort_again(path, count):
+    for _ in range(count):
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CREAT, 0o644)
+        os.write(fd, bytes(1000))
+        os.setxattr(path, "user.rww.state", b"aborted")
+        os.close(fd)
+
+
+def test_an_aborted_file_is_not_complete_while_it_is_opened(mount):
+    """To whoever asks for progress by its name, as for a page of rww-httpd."""
+    writer, path = mount.agent(), mount.path("f")
+    writer.call(abort_again, path, 1)
+    looks = mount.agent().begin(look, path, 5000)
+    while not looks.done():
+        writer.call(abort_again, path, 20)
+    assert looks.result() - {"aborted 1000", "aborted 0", "growing", "EAGAIN"} == set()
