@@ -187,6 +187,8 @@ enum MHD_Result put_answer(struct request *rq)
 
 	if (r == -ECANCELED)
 		return reply_error(rq, MHD_HTTP_PRECONDITION_FAILED, NULL);
+	if (r == -ENOENT)
+		return reply_error(rq, MHD_HTTP_CONFLICT, "The directory does not exist any more.");
 	return r < 0 ? reply_errno(rq, r)
 		     : reply_empty(rq, created ? MHD_HTTP_CREATED : MHD_HTTP_NO_CONTENT);
 }

@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import pathlib
+import shutil
 import subprocess
 import tempfile
 
@@ -208,6 +209,18 @@ def test_directories(plain):
     assert web.request("/a", "DELETE").status == 409
     assert web.request("/new/", "DELETE").status == 204
     assert web.request("/", "DELETE").status == 403
+
+
+def test_a_directory_that_is_removed_meanwhile(plain):
+    """409 as when it was never there: what is missing is not what was sent."""
+    web, path = plain
+    (path / "dir").mkdir()
+    client = begin_put(web, "/dir/x", 10).send(b"begin")
+    procs.wait_until(lambda: os.listdir(path / "dir"), "the upload")
+    shutil.rmtree(path / "dir")
+    client.send(b"-end.")
+    assert client.response().status == 409
+    assert os.listdir(path) == []
 
 
 @pytest.mark.parametrize("below", ["/file/x", "/file/x/y", "/file/x?parents", "/file/x/y?parents"])
