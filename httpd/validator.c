@@ -23,14 +23,20 @@ void validator_of_stat(const struct stat *st, const struct timespec *now, struct
 {
 	int64_t changed = nanoseconds(&st->st_ctim), modified = nanoseconds(&st->st_mtim);
 	bool weak = nanoseconds(now) - changed < (st->st_ctim.tv_nsec ? TICK_NS : COARSE_NS);
+	char moment[sizeof("-0123456789abcdef")] = "";
 
+	/* What changes yet in this tick has these times, too: the tag is of this answer alone, or
+	 * somebody would later be told that he has the file. */
+	if (weak)
+		snprintf(moment, sizeof(moment), "-%" PRIx64, (uint64_t)nanoseconds(now));
 	ret->present = true;
 	ret->modified = st->st_mtim.tv_sec;
 	if (ret->modified > now->tv_sec) /* RFC 9110 section 8.8.2.1 */
 		ret->modified = now->tv_sec;
 	snprintf(ret->etag, sizeof(ret->etag),
-		"%s\"%" PRIx64 "-%" PRIx64 "-%" PRIx64 "-%" PRIx64 "\"", weak ? "W/" : "",
-		(uint64_t)st->st_ino, (uint64_t)st->st_size, (uint64_t)modified, (uint64_t)changed);
+		"%s\"%" PRIx64 "-%" PRIx64 "-%" PRIx64 "-%" PRIx64 "%s\"", weak ? "W/" : "",
+		(uint64_t)st->st_ino, (uint64_t)st->st_size, (uint64_t)modified, (uint64_t)changed,
+		moment);
 }
 
 static bool is_weak(const char *tag)

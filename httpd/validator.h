@@ -19,7 +19,7 @@ struct validator {
 };
 
 /* Of a complete file. The tag is weak while the file was changed so recently that another
- * change could carry the same timestamps. */
+ * change could carry the same timestamps; then it is no other answer's. */
 void validator_of_stat(const struct stat *st, const struct timespec *now, struct validator *ret);
 
 /* The headers as sent; NULL where absent. */

@@ -96,6 +96,8 @@ def test_the_client_that_began_a_fetch_leaves(mount, cached):
 def test_a_complete_file_is_kept_and_asked_about(mount, cached):
     origin, cache = cached
     mount.write_file("f", A)
+    # by a tag that is weak it cannot be asked about
+    procs.wait_until(lambda: "\nETag: \"" in origin.fetch("f", "-I").end()[2].decode(), "its age")
 
     def sent():
         """What the server answered when it was asked."""

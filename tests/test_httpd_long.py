@@ -163,6 +163,26 @@ def test_a_file_that_is_rewritten_within_one_tick_is_cut(coarse, mode, make_moun
     raise AssertionError("it was never rewritten within one second")
 
 
+def test_what_was_rewritten_within_one_tick_is_not_taken_for_the_same(coarse, mode, make_mount,
+                                                                      serve):
+    """By who asks later whether what he has is still the file."""
+    mount = make_mount(mode, store=coarse)
+    web = serve(mount.mnt)
+    for _ in range(20):
+        procs.wait_until(lambda: time.time() % 1 < 0.1, "a second to begin")
+        mount.write_file("f", b"old")
+        before = mount.stat("f").st_ctime_ns
+        old = web.request("/f")
+        assert old.rest() == b"old"
+        mount.write_file("f", b"new")
+        if mount.stat("f").st_ctime_ns == before:
+            break
+    else:
+        raise AssertionError("it was never rewritten within one second")
+    procs.wait_until(lambda: not web.request("/f").headers["etag"].startswith("W/"), "its age")
+    assert web.get("/f", If_None_Match=old.headers["etag"]) == b"new"
+
+
 @pytest.mark.parametrize("value", [None, f"bytes=0-{LONG - 2}"], ids=["long", "shorter"])
 def test_who_stalls_while_a_file_is_rewritten_did_not_leave(long_file, web, value):
     """The server's next look says what became of it."""

@@ -109,6 +109,9 @@ static void test_etag(void)
 	validator_of_stat(&st, &soon, &a);
 	validator_of_stat(&st, &later, &b);
 	CHECK(a.etag[0] == 'W' && b.etag[0] == '"', "%s %s", a.etag, b.etag);
+	CHECK(conditions_check(&(struct conditions){.if_none_match = a.etag}, &b, true, NOW) ==
+			CONDITION_PROCEED,
+		"%s %s", a.etag, b.etag);
 	st.st_ctim.tv_nsec++;
 	validator_of_stat(&st, &later, &a);
 	CHECK(strcmp(a.etag, b.etag), "%s", a.etag);
