@@ -230,5 +230,6 @@ enum MHD_Result reply_redirect(struct request *rq, unsigned status, const char *
 		return reply_error(rq, MHD_HTTP_URI_TOO_LONG, NULL);
 	r = MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT);
 	reply_header(r, "Location", location);
+	reply_header(r, "Cache-Control", "no-cache"); /* it may become a file: section 15.4.2 */
 	return reply_send(rq, status, r);
 }

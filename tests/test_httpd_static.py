@@ -315,6 +315,7 @@ def test_slash_at_the_end(web):
     assert web.request("/a.txt/").status == 404
     response = web.request("/dir?x=y")
     assert (response.status, response.headers["location"]) == (301, "/dir/?x=y")
+    assert response.headers["cache-control"] == "no-cache"  # it may be a file tomorrow
 
 
 def test_long_names(web):
