@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A cache in front of rww-httpd, with its recipe in contrib/servers."""
 import contextlib
+import glob
 import os
 import signal
 import subprocess
@@ -90,6 +91,25 @@ def test_the_client_that_began_a_fetch_leaves(mount, cached):
     writer.write(C)
     writer.close()
     assert other.end() == (0, 200, A + B + C)
+
+
+@pytest.mark.modes("off")
+def test_who_follows_for_long_is_not_cut(mount, put_in_front):
+    """Varnish has a limit for an answer as a whole, of ten minutes; here it is one of a second."""
+    _, cache = put_in_front("varnish")
+    (folder,) = glob.glob(f"{cache.run}/*/varnish")
+    subprocess.run(["varnishadm", "-n", folder, "param.set", "send_timeout", "1"], check=True,
+                   capture_output=True, timeout=20)
+    writer = mount.writer("f")
+    fetch = cache.fetch("f")
+
+    def goes_on():
+        writer.write(b"x")
+        return fetch.process.poll() is None
+
+    procs.stays(goes_on, "the client following", 2)
+    writer.close()
+    assert fetch.end() == (0, 200, mount.stored_bytes("f"))
 
 
 @pytest.mark.modes("off")

@@ -9,6 +9,8 @@ backend default {
 }
 
 sub vcl_recv {
+	# How long a client may follow: by itself Varnish cuts every answer after ten minutes.
+	set sess.send_timeout = 1y;
 	# Only a reset tells a client of HTTP/1.0 that it was cut, and Varnish sends none.
 	if (req.proto == "HTTP/1.0") {
 		return (synth(505));
