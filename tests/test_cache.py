@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A cache in front of rww-httpd, with its recipe in contrib/servers."""
+import concurrent.futures
 import contextlib
 import glob
+import http.client
 import os
 import signal
 import subprocess
@@ -46,6 +48,11 @@ def cached(request, put_in_front):
 def requests_of(origin, name):
     with open(origin.log_path, encoding="utf-8") as f:
         return [line for line in f if f'"GET /{name} ' in line]
+
+
+def sent_for(origin, name):
+    """What the server answered when it was asked."""
+    return [line.split('"')[2].split()[0] for line in requests_of(origin, name)]
 
 
 def follow(cache, name):
@@ -94,6 +101,23 @@ def test_the_client_that_began_a_fetch_leaves(mount, cached):
 
 
 @pytest.mark.modes("off")
+def test_what_has_just_ended_is_kept(mount, cached):
+    """By Varnish for a second only, while it still has what grew."""
+    origin, cache = cached
+    writer = mount.writer("f")
+    writer.write(A)
+    following = cache.fetch("f")
+    following.wait_received(len(A))
+    writer.write(B)
+    writer.close()
+    assert following.end() == (0, 200, A + B)
+    procs.wait_until(lambda: not origin.fetch("f", "-I").end()[2].count(b"W/"), "its age")
+    for _ in range(50):
+        assert cache.get("f") == (0, 200, A + B)
+    assert sent_for(origin, "f").count("200") < 15
+
+
+@pytest.mark.modes("off")
 def test_who_follows_for_long_is_not_cut(mount, put_in_front):
     """Varnish has a limit for an answer as a whole, of ten minutes; here it is one of a second."""
     _, cache = put_in_front("varnish")
@@ -119,16 +143,12 @@ def test_a_complete_file_is_kept_and_asked_about(mount, cached):
     # by a tag that is weak it cannot be asked about
     procs.wait_until(lambda: "\nETag: \"" in origin.fetch("f", "-I").end()[2].decode(), "its age")
 
-    def sent():
-        """What the server answered when it was asked."""
-        return [line.split('"')[2].split()[0] for line in requests_of(origin, "f")]
-
     def asked_again():
         assert cache.get("f") == (0, 200, A)
-        return "304" in sent()
+        return "304" in sent_for(origin, "f")
 
     procs.wait_until(asked_again, "the cache to ask")
-    assert sent().count("200") == 1
+    assert sent_for(origin, "f").count("200") == 1
     mount.write_file("f", B)
     procs.wait_until(lambda: cache.get("f") == (0, 200, B), "the cache to hear of the new file")
 
@@ -153,6 +173,29 @@ def test_a_file_that_fails_is_cut_for_all_and_not_kept(mount, cached, declared):
     assert http in (502, 503) or (curl in CUT and A.startswith(body))  # it may hear of it at once
     mount.write_file("f", A + B)
     assert cache.get("f") == (0, 200, A + B)
+
+
+@pytest.mark.modes("off")
+def test_what_has_failed_never_ends_well(mount, cached):
+    """However soon the fetch fails; of several clients at a time, so that some get it late."""
+    _, cache = cached
+    writer = mount.writer("f")
+    writer.write(C[:1000])
+    writer.agent.kill(signal.SIGKILL)
+    mount.wait_state("f", "aborted")
+
+    def ask(_):
+        client = http.client.HTTPConnection("127.0.0.1", cache.port, timeout=procs.seconds(10))
+        with contextlib.closing(client):
+            client.request("GET", "/f")
+            try:
+                response = client.getresponse()
+                return response.status, response.read()
+            except (http.client.HTTPException, ConnectionError):
+                return "cut"
+
+    with concurrent.futures.ThreadPoolExecutor(4) as clients:
+        assert (200, C[:1000]) not in clients.map(ask, range(1000))
 
 
 @pytest.mark.modes("off")

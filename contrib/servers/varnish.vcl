@@ -15,9 +15,14 @@ sub vcl_recv {
 	if (req.proto == "HTTP/1.0") {
 		return (synth(505));
 	}
+	# Asked for again, see vcl_deliver: past what is kept, and at last as it is.
+	if (req.restarts == 1) {
+		set req.hash_always_miss = true;
+	}
 	# As they are: an upload that breaks off would end well behind Varnish, and it does not take a
 	# part of a file that has no end yet. What is held there may take its time: pipe_timeout.
-	if (req.method != "GET" && req.method != "HEAD" || req.http.Range || req.http.Prefer) {
+	if (req.method != "GET" && req.method != "HEAD" || req.http.Range || req.http.Prefer ||
+	    req.restarts > 1) {
 		return (pipe);
 	}
 }
@@ -28,6 +33,10 @@ sub vcl_pipe {
 
 sub vcl_backend_response {
 	set beresp.grace = 0s;
+	# It will be cut, which becomes an error that way; see vcl_deliver.
+	if (beresp.http.X-Rww-State == "aborted") {
+		set beresp.do_stream = false;
+	}
 	# It grows. Who comes in these seconds shares the answer; later ones begin another.
 	if (beresp.status == 200 && beresp.http.Cache-Control ~ "no-store") {
 		set beresp.ttl = 10s;
@@ -42,4 +51,15 @@ sub vcl_backend_response {
 
 sub vcl_backend_error {
 	set beresp.ttl = 0s;
+}
+
+# Varnish (7.1) ends an answer well whose fetch has failed before it begins to give it to a client:
+# what grew must still be on its way.
+sub vcl_deliver {
+	if (resp.status == 200 && resp.http.Cache-Control ~ "no-store" && !resp.is_streaming) {
+		return (restart);
+	}
+	if (resp.status == 503) {
+		return (restart);
+	}
 }
