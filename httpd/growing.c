@@ -34,6 +34,7 @@ static void common_headers(struct request *rq, struct MHD_Response *r, const str
 	reply_header(r, "Cache-Control", "no-store");
 	reply_header(r, "Accept-Ranges", "bytes");
 	reply_header(r, "X-Rww-State", state_name(view->state));
+	reply_header(r, "X-Accel-Buffering", "no"); /* nginx passes on what comes, as others do */
 }
 
 /* A length of 0 would be kept at once, whatever becomes of the file. */

@@ -43,6 +43,7 @@ def test_the_header_comes_before_the_first_byte(mount, web):
     writer = mount.writer("f.txt")
     response = web.request("/f.txt")
     assert response.status == 200
+    assert response.headers["x-accel-buffering"] == "no"  # for an nginx in between
     writer.write(b"first")
     assert response.exactly(5) == b"first"
     writer.close()
