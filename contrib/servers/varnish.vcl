@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Varnish (6.0 or later) in front of rww-httpd: however many clients follow a growing file, it is
+# Varnish (6.4 or later) in front of rww-httpd: however many clients follow a growing file, it is
 # fetched once, and each has it from its beginning on, live.
 vcl 4.1;
 
