@@ -108,7 +108,7 @@ def limited(pid, value, names):
 
 
 def write(path, value):
-    with open(path, "w") as f:
+    with open(path, "r+") as f:  # which is there: not every folder is a cgroup
         f.write(str(value))
 
 
