@@ -89,6 +89,12 @@ static bool has_data(int fd, uint64_t block)
 	return lseek(fd, (off_t)block, SEEK_DATA) == (off_t)block;
 }
 
+/* Then the store may call it data because it was read, or written beside: bytes alone prove. */
+static bool in_reserve(int fd, uint64_t block, size_t size)
+{
+	return reserve_begins(fd, &(struct range){block, block + size});
+}
+
 /* How much of a block r reaches into: bytes behind its end were there before it was filled. */
 static size_t part_of(const struct fs *fs, struct range r, uint64_t block)
 {
@@ -103,7 +109,7 @@ static bool is_begun(const struct fs *fs, int fd, struct range r, bool bytes_onl
 	if (block >= r.end)
 		return false;
 	part = part_of(fs, r, block);
-	if (bytes_only || part < fs->block)
+	if (bytes_only || part < fs->block || in_reserve(fd, block, part))
 		return nonzero_length(fd, block, part) > 0;
 	return has_data(fd, block);
 }
@@ -119,14 +125,14 @@ static uint64_t believed(
 		limit = r.end;
 	while (pos < limit) {
 		uint64_t block = block_start(fs, pos), next = block + fs->block;
-		size_t proven;
-		bool next_begun;
+		size_t part = part_of(fs, r, block), proven;
+		bool only = bytes_only || in_reserve(fd, block, part), next_begun;
 
-		if (!bytes_only && !has_data(fd, block))
+		if (!only && !has_data(fd, block))
 			break;
-		proven = nonzero_length(fd, block, part_of(fs, r, block));
+		proven = nonzero_length(fd, block, part);
 		next_begun = is_begun(fs, fd, r, bytes_only, next);
-		if (next_begun && (proven || !bytes_only)) {
+		if (next_begun && (proven || !only)) {
 			pos = next;
 			continue;
 		}
@@ -139,22 +145,33 @@ static uint64_t believed(
 
 /*
  * Where written bytes end before a hole. A block of zeros before it may be written, and is in
- * doubt; if it is of the store's reserve, the gap begins before it.
+ * doubt; if it is of the store's reserve, so is the one before it: one write makes all dirty that
+ * the cache holds together with its block, which may be the rest of the gap.
  */
 static uint64_t written_before(const struct fs *fs, int fd, uint64_t hole, bool *ret_reserved)
 {
-	struct range r;
-
 	while (hole) {
 		size_t before = hole < fs->block ? hole : fs->block, n;
 
 		hole -= before; /* the store's blocks may be smaller */
 		n = nonzero_length(fd, hole, before);
-		if (n || !reserve_find(fd, hole, hole + before, hole + before, &r))
+		if (n || !in_reserve(fd, hole, before))
 			return hole + n;
 		*ret_reserved = true;
 	}
 	return 0;
+}
+
+/* Likewise, where they begin again. */
+static uint64_t written_behind(const struct fs *fs, int fd, uint64_t end, bool *ret_reserved)
+{
+	size_t n;
+
+	while ((n = zero_prefix(fd, end, fs->block)) == fs->block && in_reserve(fd, end, n)) {
+		*ret_reserved = true;
+		end += n;
+	}
+	return end + n;
 }
 
 /* Remembers a hole and what is in doubt around it. data_behind: it does not reach to the end. */
@@ -164,7 +181,7 @@ static int remember(
 	if (file_is_passthrough(f)) {
 		hole.start = written_before(fs, fd, hole.start, &reserved);
 		if (data_behind)
-			hole.end += zero_prefix(fd, hole.end, fs->block);
+			hole.end = written_behind(fs, fd, hole.end, &reserved);
 	}
 	SCOPED_LOCK(&fs->files_lock);
 	if (f->state != FILE_GROWING)

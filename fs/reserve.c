@@ -95,8 +95,7 @@ static bool find_among(int fd, const union map *map, uint64_t offset, uint64_t e
 	return false;
 }
 
-/* Cuts r to what of its beginning is in reserve; false: nothing. */
-static bool is_still_reserve(int fd, struct range *r)
+bool reserve_begins(int fd, struct range *r)
 {
 	const struct fiemap_extent *first;
 	union map map;
@@ -124,7 +123,7 @@ bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct 
 		if (!look_up(fd, offset, end, &map))
 			return false;
 		if (find_among(fd, &map, offset, end, limit, ret)) {
-			if (is_still_reserve(fd, ret))
+			if (reserve_begins(fd, ret))
 				return true;
 			offset = ret->start; /* it was on its way to the disk, and is there */
 			continue;

@@ -18,5 +18,8 @@
  * far as limit. False: there is none, or the store does not tell.
  */
 bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct range *ret);
+/* Cuts r to what of its beginning is reserve, be it written, and only not on the disk yet, or not.
+ * False: nothing. */
+bool reserve_begins(int fd, struct range *r);
 
 #endif

@@ -324,6 +324,33 @@ def test_zeros_written_to_reserved_space_come_at_once(reserving):
     assert follow(reader, 17 * BLOCK) == data[32 * BLOCK:]
 
 
+@pytest.mark.modes("on")
+@pytest.mark.parametrize("skipped, filled", [(0, 1), (0, 5), (0, 9), (4, 1), (4, 5)])
+def test_a_block_that_is_written_releases_no_others(reserving, skipped, filled):
+    """What was read of a gap is in the cache in large pieces, each of which is dirty as a whole."""
+    data = pattern(64 * BLOCK).replace(b"\0", b"x")
+    writer = reserving.writer("f")
+    writer.write(data[:16 * BLOCK])
+    writer.call(os.fsync)
+    writer.pwrite(b"far", 64 * BLOCK)
+    with open("/proc/sys/vm/drop_caches", "w") as f:
+        f.write("1")
+    plain = reserving.reader("f", os.O_NONBLOCK)
+    for offset in range(0, 8192, 1000):  # one by one, as who reads ahead likes it
+        plain.pread(1000, offset)
+    plain.pread(131_072, 4096)
+    plain.pread(48 * BLOCK, 16 * BLOCK)
+    end = 16 + skipped + filled
+    for block in [*range(16 + skipped, end), *range(16, 16 + skipped)]:
+        writer.pwrite(data[block * BLOCK:(block + 1) * BLOCK], block * BLOCK)
+    reader = reserving.reader("f")
+    assert follow(reader, end * BLOCK) == data[:end * BLOCK]
+    assert int(reserving.xattr("f", "edge")) == end * BLOCK
+    held = reader.begin_read(BLOCK).stays_held()
+    writer.pwrite(data[end * BLOCK:], end * BLOCK)
+    assert follow_from(held.result(), reader, (64 - end) * BLOCK) == data[end * BLOCK:]
+
+
 def store_through_mapping(fd, data, offset):
     with mmap.mmap(fd, 0) as m:
         m[offset:offset + len(data)] = data
