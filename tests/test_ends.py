@@ -13,7 +13,6 @@ import pytest
 
 from harness import procs, refuse
 from harness.agent import read_exactly
-from harness.mount import is_sanitized
 from harness.sidebyside import USER
 from harness.tools import Image, limited_memory
 
@@ -85,22 +84,6 @@ def test_a_writer_killed_for_want_of_memory_aborts(growing):
     with limited_memory(writer.agent.pid, 64 << 20):
         writer.agent.begin(eat, 1 << 30)
         assert writer.agent.wait() == -signal.SIGKILL
-    check_aborted(mount)
-    assert "killed by signal 9" in mount.xattr("f", "reason")
-
-
-@pytest.mark.modes("on", "off")
-@pytest.mark.skipif(is_sanitized(), reason="LD_PRELOAD: not in sanitizer builds")
-def test_a_killed_writer_is_told_by_a_daemon_without_memory(mode, make_mount, helper, tmp_path):
-    gone = tmp_path / "gone"
-    mount = make_mount(mode, wrapper=("env", f"LD_PRELOAD={helper('no_memory', '-shared', '-fPIC')}",
-                                      f"NO_MEMORY={gone}"))
-    writer = mount.writer("f")
-    writer.write(b"hello")
-    gone.touch()
-    writer.agent.kill()
-    writer.agent.wait()
-    gone.unlink()
     check_aborted(mount)
     assert "killed by signal 9" in mount.xattr("f", "reason")
 

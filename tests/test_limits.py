@@ -620,6 +620,24 @@ def test_a_disk_with_blocks_that_cannot_be_read(mode, image, make_mount):
 
 
 @pytest.mark.modes("on", "off")
+def test_a_killed_writer_is_told_by_a_daemon_without_memory(mode, make_mount, helper, tmp_path):
+    gone = tmp_path / "gone"
+    mount = make_mount(mode, wrapper=("env", f"LD_PRELOAD={helper('no_memory', '-shared', '-fPIC')}",
+                                      f"NO_MEMORY={gone}"))
+    writer = mount.writer("f")
+    writer.write(b"hello")
+    gone.touch()
+    writer.agent.kill()
+    writer.agent.wait()
+    gone.unlink()
+    mount.wait_state("f", "aborted")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    assert reader.errno(os.read, 100) == errno.EIO
+    assert "killed by signal 9" in mount.xattr("f", "reason")
+
+
+@pytest.mark.modes("on", "off")
 def test_a_writer_killed_on_a_disk_that_failed(mode, image, make_mount):
     """Who waits for the end by poll(2) is told the truth, though the store tells nothing any more."""
     need("xfs_io")
