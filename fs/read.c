@@ -58,11 +58,11 @@ static size_t leave_some(struct fs *fs, const struct waiter *w, size_t n)
 }
 
 /*
- * pread(2) for the page cache, for which a short answer is the end of the file, whoever reads it
- * (fs/fuse/file.c, fuse_short_read()): one that a bad block cuts short is an error, upon which the
- * kernel asks for each page by itself.
+ * pread(2), if page for the page cache, for which a short answer is the end of the file, whoever
+ * reads it (fs/fuse/file.c, fuse_short_read()): one that a bad block cuts short is an error, upon
+ * which the kernel asks for each page by itself.
  */
-static ssize_t read_pages(int fd, char *buf, size_t size, off_t offset)
+static ssize_t read_at(int fd, char *buf, size_t size, off_t offset, bool page)
 {
 	size_t done = 0;
 	ssize_t n;
@@ -70,7 +70,7 @@ static ssize_t read_pages(int fd, char *buf, size_t size, off_t offset)
 	do {
 		n = pread(fd, buf + done, size - done, offset + (off_t)done);
 		done += n > 0 ? (size_t)n : 0;
-	} while (n > 0 && done < size);
+	} while (page && n > 0 && done < size);
 	return n < 0 ? n : (ssize_t)done;
 }
 
@@ -78,9 +78,7 @@ static ssize_t fetch(const struct waiter *w, char *buf, ssize_t n)
 {
 	if (n <= 0)
 		return n;
-	if (w->page)
-		return read_pages(w->file->fd_read, buf, (size_t)n, (off_t)w->offset);
-	return pread(w->file->fd_read, buf, (size_t)n, (off_t)w->offset);
+	return read_at(w->file->fd_read, buf, (size_t)n, (off_t)w->offset, w->page);
 }
 
 /*
@@ -289,7 +287,7 @@ static void serve_plain(fuse_req_t req, struct handle *h, size_t size, off_t off
 		return;
 	}
 	if (buf)
-		n = page ? read_pages(fd, buf, size, offset) : pread(fd, buf, size, offset);
+		n = read_at(fd, buf, size, offset, page);
 	if (n < 0)
 		reply_error(req, buf ? -errno : -ENOMEM);
 	else

@@ -18,7 +18,7 @@ static char *condition(const struct request *rq, const char *name, bool *lacking
 {
 	char *value = request_header(rq, name);
 
-	*lacking |= !value && MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, name);
+	*lacking |= !value && request_has_header(rq, name);
 	return value;
 }
 

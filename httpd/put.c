@@ -29,16 +29,11 @@ static bool has_query(const struct request *rq, const char *word)
 	return query && !strcmp(query + 1, word);
 }
 
-static bool has_header(const struct request *rq, const char *name)
-{
-	return MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, name) != NULL;
-}
-
 static bool has_conditions(const struct request *rq)
 {
-	return has_header(rq, MHD_HTTP_HEADER_IF_MATCH) ||
-	       has_header(rq, MHD_HTTP_HEADER_IF_NONE_MATCH) ||
-	       has_header(rq, MHD_HTTP_HEADER_IF_UNMODIFIED_SINCE);
+	return request_has_header(rq, MHD_HTTP_HEADER_IF_MATCH) ||
+	       request_has_header(rq, MHD_HTTP_HEADER_IF_NONE_MATCH) ||
+	       request_has_header(rq, MHD_HTTP_HEADER_IF_UNMODIFIED_SINCE);
 }
 
 /* -EAGAIN: it has a writer, and so no validator. */
@@ -61,7 +56,7 @@ static int conditions_look(struct request *rq)
 		return 0;
 	r = resource_open(rq->server, rq->name, 0, &old);
 	if (r == -ENOENT || r == -ENOTDIR)
-		return has_header(rq, MHD_HTTP_HEADER_IF_MATCH) ? -ECANCELED : 0;
+		return request_has_header(rq, MHD_HTTP_HEADER_IF_MATCH) ? -ECANCELED : 0;
 	if (r < 0 && cannot_be_told(r))
 		return r;
 	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
@@ -91,8 +86,8 @@ static bool size_of_request(struct request *rq, uint64_t *ret)
 	*ret = UPLOAD_SIZE_UNKNOWN;
 	if (length)
 		return !parse_u64(length, ret);
-	if (!has_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH) && /* or no memory for it */
-		!has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING))
+	if (!request_has_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH) && /* or no memory for it */
+		!request_has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING))
 		*ret = 0;
 	return true;
 }
@@ -100,7 +95,7 @@ static bool size_of_request(struct request *rq, uint64_t *ret)
 /* A body that ends with the connection cannot be told from one that broke off. */
 static bool size_is_told(const struct request *rq)
 {
-	return !request_is_http_1_0(rq) || has_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	return !request_is_http_1_0(rq) || request_has_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
 }
 
 static bool is_too_large(const struct request *rq, uint64_t size)
@@ -126,7 +121,7 @@ enum MHD_Result put_begin(struct request *rq)
 	uint64_t size;
 	int r;
 
-	if (has_header(rq, MHD_HTTP_HEADER_CONTENT_RANGE)) /* RFC 9110 section 14.5 */
+	if (request_has_header(rq, MHD_HTTP_HEADER_CONTENT_RANGE)) /* RFC 9110 section 14.5 */
 		return reply_error(rq, MHD_HTTP_BAD_REQUEST, "A PUT of a part is not supported.");
 	if (rq->directory || !*rq->name)
 		return reply_error(rq, MHD_HTTP_CONFLICT, "This is the name of a directory.");

@@ -99,7 +99,7 @@ bool request_is_http_1_0(const struct request *rq)
 	return !strcmp(rq->version, MHD_HTTP_VERSION_1_0);
 }
 
-static bool has_header(const struct request *rq, const char *name)
+bool request_has_header(const struct request *rq, const char *name)
 {
 	return MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, name);
 }
@@ -147,7 +147,7 @@ static char *header(const struct request *rq, const char *name, bool as_sent)
 {
 	struct joined j = {.name = name, .as_sent = as_sent};
 
-	if (has_header(rq, name))
+	if (request_has_header(rq, name))
 		(void)MHD_get_connection_values(rq->connection, MHD_HEADER_KIND, join, &j);
 	if (j.failed) /* half of it would mean something else */
 		free(steal_ptr(&j.value));
@@ -163,9 +163,9 @@ static size_t data_wanted(const struct request *rq)
 {
 	if (request_is_head(rq))
 		return 0;
-	return has_header(rq, MHD_HTTP_HEADER_RANGE) ||
-			       has_header(rq, MHD_HTTP_HEADER_IF_NONE_MATCH) ||
-			       has_header(rq, MHD_HTTP_HEADER_IF_MODIFIED_SINCE)
+	return request_has_header(rq, MHD_HTTP_HEADER_RANGE) ||
+			       request_has_header(rq, MHD_HTTP_HEADER_IF_NONE_MATCH) ||
+			       request_has_header(rq, MHD_HTTP_HEADER_IF_MODIFIED_SINCE)
 		       ? RESOURCE_SMALL
 		       : RESOURCE_DATA;
 }
@@ -291,7 +291,7 @@ static enum auth_result look_at_credentials(struct request *rq)
 	if (s->auth && strcmp(rq->method, "OPTIONS") &&
 		(rq->route->changes || !s->options->public_reads)) {
 		header = request_header(rq, MHD_HTTP_HEADER_AUTHORIZATION);
-		result = !header && has_header(rq, MHD_HTTP_HEADER_AUTHORIZATION)
+		result = !header && request_has_header(rq, MHD_HTTP_HEADER_AUTHORIZATION)
 				 ? AUTH_BUSY /* no memory for it */
 				 : auth_check(s->auth, s->hasher, &rq->password, header, &rq->user);
 	}
@@ -433,10 +433,10 @@ static bool has_body(const struct request *rq)
 {
 	autofree char *length = request_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
 
-	if (!length && has_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH))
+	if (!length && request_has_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH))
 		return true;
 	return (length && (!*length || length[strspn(length, "0")])) ||
-	       has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+	       request_has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING);
 }
 
 /* RFC 9110 section 10.1.1: where no body comes, there is nothing to go on with. The library
@@ -475,7 +475,8 @@ static void request_is_whole(struct request *rq)
 	rq->whole = true;
 	heard = client_heard(client);
 	most = client->heard + bytes_of_request(rq);
-	if (client->encrypted || has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING) || heard < most)
+	if (client->encrypted || request_has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING) ||
+		heard < most)
 		client->heard = heard;
 	else
 		client->heard = most;
@@ -490,7 +491,7 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 		return MHD_NO;
 	if (!rq->started) {
 		request_start(rq, method, version);
-		if (has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING))
+		if (request_has_header(rq, MHD_HTTP_HEADER_TRANSFER_ENCODING))
 			list_add_tail(&rq->client->peer.worker->chunked, &rq->chunked.entry);
 		/* libmicrohttpd closes connections that are answered before the body; one that has
 		 * none is looked at when all has arrived. */

@@ -90,6 +90,7 @@ int request_open_again(struct request *rq);
 /* A header of the request; several of that name are joined with commas (RFC 9110 section 5.3). NULL
  * when absent, or out of memory. Free it. */
 char *request_header(const struct request *rq, const char *name);
+bool request_has_header(const struct request *rq, const char *name);
 bool request_is_http_1_0(const struct request *rq);
 /* For the header of an answer of the usual size, and so much more; else none can be given. */
 bool request_leaves_room(const struct request *rq, size_t more);
