@@ -59,13 +59,19 @@ def follow(cache, name):
     return [cache.fetch(name) for _ in range(CLIENTS)]
 
 
+def begin(mount, cache):
+    """A writer, and one who follows him."""
+    writer = mount.writer("f")
+    writer.write(A)
+    following = cache.fetch("f")
+    following.wait_received(len(A))
+    return writer, following
+
+
 @pytest.mark.modes("on", "off")
 def test_a_growing_file_is_live_for_all(mount, cached):
     origin, cache = cached
-    writer = mount.writer("f")
-    writer.write(A)
-    first = cache.fetch("f")
-    first.wait_received(len(A))
+    writer, first = begin(mount, cache)
     fetches = [first, *follow(cache, "f")]
     for fetch in fetches:
         fetch.wait_received(len(A))
@@ -85,10 +91,7 @@ def test_a_growing_file_is_live_for_all(mount, cached):
 @pytest.mark.modes("off")
 def test_the_client_that_began_a_fetch_leaves(mount, cached):
     _, cache = cached
-    writer = mount.writer("f")
-    writer.write(A)
-    first = cache.fetch("f")
-    first.wait_received(len(A))
+    writer, first = begin(mount, cache)
     other = cache.fetch("f")
     other.wait_received(len(A))
     first.process.kill()
@@ -104,10 +107,7 @@ def test_the_client_that_began_a_fetch_leaves(mount, cached):
 def test_what_has_just_ended_is_kept(mount, cached):
     """By Varnish for a second only, while it still has what grew."""
     origin, cache = cached
-    writer = mount.writer("f")
-    writer.write(A)
-    following = cache.fetch("f")
-    following.wait_received(len(A))
+    writer, following = begin(mount, cache)
     writer.write(B)
     writer.close()
     assert following.end() == (0, 200, A + B)
