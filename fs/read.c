@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -82,6 +83,24 @@ static ssize_t fetch(const struct waiter *w, char *buf, ssize_t n)
 }
 
 /*
+ * Reads n bytes, unless they do not show themselves that they were written. A passthrough writer
+ * may be about to fill a gap with them: whoever reads meanwhile can be overtaken, and finds zeros
+ * before bytes that come later. Once these are there so are those before.
+ */
+static bool fetch_proven(
+	struct fs *fs, const struct waiter *w, uint64_t changes, char *buf, ssize_t *n)
+{
+	*n = fetch(w, buf, *n);
+	if (*n <= 0)
+		return true;
+	if (!holes_all_written(fs, w->file, changes, w->offset, buf, (size_t)*n))
+		return false;
+	if (file_is_passthrough(w->file) && memchr(buf, 0, (size_t)*n))
+		*n = fetch(w, buf, *n);
+	return true;
+}
+
+/*
  * Reads what there is for w; negative: there is an error. Few bytes are read at once and mostly
  * show themselves that they were written. Of others that is found out first, for what was a hole
  * when it was read may be filled by the time one asks.
@@ -94,27 +113,20 @@ static ssize_t find_bytes(struct fs *fs, const struct waiter *w, enum file_state
 	       want = w->want < left ? w->want : left;
 	ssize_t n = (ssize_t)want;
 
-	if (want < FEW) {
-		n = fetch(w, buf, n);
-		if (n <= 0 || state == FILE_COMPLETE ||
-			holes_all_written(fs, f, changes, w->offset, buf, (size_t)n))
-			return n;
-	}
-	if (state != FILE_COMPLETE)
-		n = holes_available(fs, f, w->offset, want);
-	return fetch(w, buf, n);
+	if (state == FILE_COMPLETE)
+		return fetch(w, buf, n);
+	if (want < FEW && fetch_proven(fs, w, changes, buf, &n))
+		return n;
+	return fetch(w, buf, holes_available(fs, f, w->offset, want));
 }
 
 /* What was just written, most often: few bytes at the end, without a look at the size. */
 static ssize_t find_few(struct fs *fs, const struct waiter *w, uint64_t changes, char *buf)
 {
 	const ssize_t few = 4096;
-	ssize_t n = fetch(w, buf, w->want < few ? w->want : few);
+	ssize_t n = w->want < few ? w->want : few;
 
-	if (n <= 0 || n == few ||
-		!holes_all_written(fs, w->file, changes, w->offset, buf, (size_t)n))
-		return 0;
-	return n;
+	return fetch_proven(fs, w, changes, buf, &n) && n < few ? n : 0;
 }
 
 /* Looks at the file and asks the rule. io lock held shared. */
