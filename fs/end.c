@@ -230,7 +230,7 @@ static void finish(struct fs *fs, struct file *f, const char *reason)
 	lingers = list_is_linked(&f->lingering); /* and is ended by hand */
 	list_del(&f->lingering);
 	f->state = reason ? FILE_ABORTED : FILE_COMPLETE;
-	f->preallocated = false;
+	f->bytes_only = false;
 	f->examined = 0;
 	ranges_done(&f->unwritten);
 	if (reason) {

@@ -9,6 +9,7 @@
 #include "common/cleanup.h"
 #include "fs/end.h"
 #include "fs/fs.h"
+#include "fs/holes.h"
 #include "fs/leftover.h"
 #include "fs/passthrough.h"
 
@@ -313,6 +314,8 @@ int file_truncate(struct fs *fs, struct file *f, uint64_t size)
 		r = -errno;
 	else
 		note_overrun(fs, f, (uint64_t)st.st_size);
+	if (r == 0 && size < (uint64_t)st.st_size)
+		r = holes_before_cut(fs, f, size);
 	if (r == 0 && ftruncate(f->fd_write, (off_t)size) < 0)
 		r = -errno;
 	if (r < 0) {

@@ -70,7 +70,7 @@ struct file {
 	uint64_t hidden_from;        /* invalidate.c; RULE_NONE, or the size to show meanwhile */
 	uint32_t n_changing;         /* those who have or want the io lock alone */
 	struct ranges unwritten;
-	bool preallocated; /* or on tmpfs: the store's word on data is not enough */
+	bool bytes_only;   /* the store's word on data is not enough */
 	uint64_t examined; /* holes.c: no gap before it is in the store's reserve unremembered */
 	struct list handles;
 	struct list waiters;  /* hold.h */

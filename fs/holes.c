@@ -14,13 +14,12 @@
  *    from left to right;
  *  - a block with data whose successor in the range has data too is full.
  * In the block in which the range ends neither tells by what lies behind the range: that was there
- * before. After fallocate the store calls blocks data that were merely read, so there only bytes
- * count; so they do once a gap was found in space that the store has in reserve (reserve.h), for
- * which what it calls data is looked at once. On tmpfs, what is read through a mapping is data from
- * then on, so bytes alone count there, and on an overlay, which may be on one. So they do for a
- * file that may be written through a mapping: one byte makes data of all that the cache holds
- * together with it, hundreds of blocks perhaps. What cannot be proved is held until the file
- * completes. Not seen at all is a gap within one block, made by a
+ * before. In space that the store has in reserve, by fallocate or by itself, it calls blocks data
+ * that were merely read, or written beside; reserve.h knows better. Where it does not, bytes alone
+ * count. So they do on tmpfs, where what is read through a mapping is data from then on, on an
+ * overlay, which may be on one, and for a file that may be written through a mapping: one byte
+ * makes data of all that the cache holds together with it, hundreds of blocks perhaps. What cannot
+ * be proved is held until the file completes. Not seen at all is a gap within one block, made by a
  * passthrough writer that seeks over a few bytes: the man page says so.
  */
 #include "fs/holes.h"
@@ -89,7 +88,7 @@ static bool has_data(int fd, uint64_t block)
 	return lseek(fd, (off_t)block, SEEK_DATA) == (off_t)block;
 }
 
-/* Then the store may call it data because it was read, or written beside: bytes alone prove. */
+/* It is zero: whether nobody wrote that, although the store may call it data. */
 static bool in_reserve(int fd, uint64_t block, size_t size)
 {
 	return reserve_begins(fd, &(struct range){block, block + size});
@@ -109,9 +108,10 @@ static bool is_begun(const struct fs *fs, int fd, struct range r, bool bytes_onl
 	if (block >= r.end)
 		return false;
 	part = part_of(fs, r, block);
-	if (bytes_only || part < fs->block || in_reserve(fd, block, part))
-		return nonzero_length(fd, block, part) > 0;
-	return has_data(fd, block);
+	if (nonzero_length(fd, block, part) > 0)
+		return true;
+	return !bytes_only && part == fs->block && has_data(fd, block) &&
+	       !in_reserve(fd, block, part);
 }
 
 /* The end of what can be believed of range r from offset (inside it) on, looking no further than
@@ -125,14 +125,13 @@ static uint64_t believed(
 		limit = r.end;
 	while (pos < limit) {
 		uint64_t block = block_start(fs, pos), next = block + fs->block;
-		size_t part = part_of(fs, r, block), proven;
-		bool only = bytes_only || in_reserve(fd, block, part), next_begun;
+		size_t part = part_of(fs, r, block), proven = nonzero_length(fd, block, part);
+		bool next_begun;
 
-		if (!only && !has_data(fd, block))
+		if (!proven && (bytes_only || !has_data(fd, block) || in_reserve(fd, block, part)))
 			break;
-		proven = nonzero_length(fd, block, part);
 		next_begun = is_begun(fs, fd, r, bytes_only, next);
-		if (next_begun && (proven || !only)) {
+		if (next_begun) {
 			pos = next;
 			continue;
 		}
@@ -143,12 +142,9 @@ static uint64_t believed(
 	return pos < limit ? pos : limit;
 }
 
-/*
- * Where written bytes end before a hole. A block of zeros before it may be written, and is in
- * doubt; if it is of the store's reserve, so is the one before it: one write makes all dirty that
- * the cache holds together with its block, which may be the rest of the gap.
- */
-static uint64_t written_before(const struct fs *fs, int fd, uint64_t hole, bool *ret_reserved)
+/* Where written bytes end before a hole. A block of zeros before it may be written, and is in
+ * doubt; if it is of the store's reserve, so is the one before it. */
+static uint64_t written_before(const struct fs *fs, int fd, uint64_t hole)
 {
 	while (hole) {
 		size_t before = hole < fs->block ? hole : fs->block, n;
@@ -157,37 +153,29 @@ static uint64_t written_before(const struct fs *fs, int fd, uint64_t hole, bool 
 		n = nonzero_length(fd, hole, before);
 		if (n || !in_reserve(fd, hole, before))
 			return hole + n;
-		*ret_reserved = true;
 	}
 	return 0;
 }
 
 /* Likewise, where they begin again. */
-static uint64_t written_behind(const struct fs *fs, int fd, uint64_t end, bool *ret_reserved)
+static uint64_t written_behind(const struct fs *fs, int fd, uint64_t end)
 {
 	size_t n;
 
-	while ((n = zero_prefix(fd, end, fs->block)) == fs->block && in_reserve(fd, end, n)) {
-		*ret_reserved = true;
+	while ((n = zero_prefix(fd, end, fs->block)) == fs->block && in_reserve(fd, end, n))
 		end += n;
-	}
 	return end + n;
 }
 
 /* Remembers a hole and what is in doubt around it. data_behind: it does not reach to the end. */
-static int remember(
-	struct fs *fs, struct file *f, int fd, struct range hole, bool data_behind, bool reserved)
+static int remember(struct fs *fs, struct file *f, int fd, struct range hole, bool data_behind)
 {
 	if (file_is_passthrough(f)) {
-		hole.start = written_before(fs, fd, hole.start, &reserved);
+		hole.start = written_before(fs, fd, hole.start);
 		if (data_behind)
-			hole.end = written_behind(fs, fd, hole.end, &reserved);
+			hole.end = written_behind(fs, fd, hole.end);
 	}
-	SCOPED_LOCK(&fs->files_lock);
-	if (f->state != FILE_GROWING)
-		return 0;
-	f->preallocated |= reserved;
-	return ranges_add(&f->unwritten, hole.start, hole.end);
+	return holes_note(fs, f, hole.start, hole.end);
 }
 
 /* A hole begins at hole: remember it and what is in doubt around it. *ret_end: of the hole. */
@@ -196,15 +184,13 @@ static int remember_hole(
 {
 	off_t data = lseek(fd, (off_t)hole, SEEK_DATA);
 	uint64_t end = data < 0 ? size : (uint64_t)data;
-	struct range r;
 
 	if (data < 0 && errno != ENXIO && errno != ENOENT) /* seek_hole() */
 		return -errno;
 	*ret_end = end > hole ? end : hole;
 	if (end <= hole)
 		return 0; /* filled meanwhile */
-	return remember(fs, f, fd, (struct range){hole, end}, data >= 0,
-		file_is_passthrough(f) && reserve_find(fd, hole, end, end, &r));
+	return remember(fs, f, fd, (struct range){hole, end}, data >= 0);
 }
 
 /* The end of the remembered range that offset is in; offset if there is none. */
@@ -258,7 +244,7 @@ static bool next_range(
 	SCOPED_LOCK(&fs->files_lock);
 	r = ranges_next(&f->unwritten, offset);
 	*ret = r ? *r : (struct range){UINT64_MAX, UINT64_MAX};
-	*ret_bytes_only = f->preallocated || f->inode->mapped;
+	*ret_bytes_only = f->bytes_only || f->inode->mapped;
 	return ret->start <= offset;
 }
 
@@ -277,6 +263,30 @@ static ssize_t in_range(struct fs *fs, struct file *f, int fd, struct range r, b
 	return (ssize_t)(end - offset);
 }
 
+/* The gap that pos is in, if nobody has met it yet. */
+static int remember_gap_at(struct fs *fs, struct file *f, uint64_t pos)
+{
+	int fd = file_fd(f);
+	struct range r;
+	struct stat st;
+	bool known;
+
+	if (!file_is_passthrough(f))
+		return 0;
+	if (!has_data(fd, pos))
+		return remember_holes(fs, f, pos, pos + 1);
+	pthread_mutex_lock(&fs->files_lock);
+	known = pos < f->examined;
+	pthread_mutex_unlock(&fs->files_lock);
+	if (known)
+		return 0;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!reserve_find(fd, pos, pos + 1, (uint64_t)st.st_size, &r))
+		return 0;
+	return remember(fs, f, fd, r, r.end < (uint64_t)st.st_size);
+}
+
 /*
  * Whoever reads from the middle of a file may begin where a hole that nobody has met yet pads the
  * block behind it.
@@ -285,9 +295,7 @@ static int remember_hole_before(struct fs *fs, struct file *f, uint64_t offset)
 {
 	uint64_t block = block_start(fs, offset);
 
-	if (!file_is_passthrough(f) || block == 0 || has_data(f->fd_read, block - 1))
-		return 0;
-	return remember_holes(fs, f, block - 1, block);
+	return block ? remember_gap_at(fs, f, block - 1) : 0;
 }
 
 /* The first gap in the store's reserve that reaches into [offset, end): bytes prove that there
@@ -324,7 +332,7 @@ static ssize_t without_reserve(
 	pthread_mutex_unlock(&fs->files_lock);
 	/* One that begins just behind them pads their last block. */
 	if (find_gap(fs, f->fd_read, from, behind < known ? behind : known, size, &r)) {
-		e = remember(fs, f, f->fd_read, r, r.end < size, true);
+		e = remember(fs, f, f->fd_read, r, r.end < size);
 		return e < 0 ? e : file_is_growing(fs, f) ? -EAGAIN : (ssize_t)n;
 	}
 	SCOPED_LOCK(&fs->files_lock);
@@ -413,18 +421,26 @@ void holes_begin(struct fs *fs, struct file *f)
 		    (sf.f_type == TMPFS_MAGIC || sf.f_type == OVERLAYFS_SUPER_MAGIC);
 
 	SCOPED_LOCK(&fs->files_lock);
-	f->preallocated |= lies;
+	f->bytes_only |= lies;
+}
+
+/* What is written behind makes a block of data of the rest of a gap. */
+int holes_before_cut(struct fs *fs, struct file *f, uint64_t size)
+{
+	return size ? remember_gap_at(fs, f, size - 1) : 0;
 }
 
 int holes_before_allocation(struct fs *fs, struct file *f, uint64_t start, uint64_t end)
 {
+	bool told = reserve_is_told(file_fd(f));
+
 	pthread_mutex_lock(&fs->files_lock);
-	f->preallocated |= f->state == FILE_GROWING;
+	f->bytes_only |= f->state == FILE_GROWING && !told;
 	pthread_mutex_unlock(&fs->files_lock);
 	return remember_holes(fs, f, start, end);
 }
 
-int holes_preallocated(struct fs *fs, struct file *f, uint64_t start, uint64_t end)
+int holes_note(struct fs *fs, struct file *f, uint64_t start, uint64_t end)
 {
 	SCOPED_LOCK(&fs->files_lock);
 	return f->state == FILE_GROWING ? ranges_add(&f->unwritten, start, end) : 0;

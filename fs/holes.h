@@ -27,12 +27,15 @@ bool holes_all_written(struct fs *fs, struct file *f, uint64_t changes, uint64_t
 /* f begins to grow. */
 void holes_begin(struct fs *fs, struct file *f);
 
+/* f is about to be cut to size: with the io lock held alone. 0 or negative errno. */
+int holes_before_cut(struct fs *fs, struct file *f, uint64_t size);
+
 /*
  * For fallocate(2), with the io lock held alone. Before it makes blocks of them or zeros, the holes
- * that reach into [start, end) are remembered; afterwards, what has become part of the file
- * unwritten, or will when it grows. 0 or negative errno.
+ * that reach into [start, end) are remembered; afterwards, what has no bytes of anybody now, or
+ * will have none when the file grows. 0 or negative errno.
  */
 int holes_before_allocation(struct fs *fs, struct file *f, uint64_t start, uint64_t end);
-int holes_preallocated(struct fs *fs, struct file *f, uint64_t start, uint64_t end);
+int holes_note(struct fs *fs, struct file *f, uint64_t start, uint64_t end);
 
 #endif

@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * FIEMAP tells which blocks are in reserve ("unwritten"). What was written there stays so until it
- * is on the disk, and its pages wait for that: cachestat(2) tells which do. They wait a moment
- * longer, so a page that did not wait was not written if its block is in reserve afterwards, too.
+ * FIEMAP tells which blocks are in reserve ("unwritten"), or are none: xfs may have some in reserve
+ * even then, for copies on write. What was written there stays so until it is on the disk, and its
+ * pages wait for that, which cachestat(2) tells. They wait a moment longer, so a page that did not
+ * wait was not written if its block is in reserve afterwards, too. One that waits may do so because
+ * others of its folio were written: if it is zero, that is found out by writing it to the disk,
+ * after which its block is in reserve only if nobody wrote there (fs/iomap/buffered-io.c knows
+ * which blocks of a folio are dirty).
  */
 #include "fs/reserve.h"
 
+#include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -54,23 +60,40 @@ static uint64_t first_page(int fd, uint64_t start, uint64_t end, enum pages such
 	return found < middle ? found : first_page(fd, middle, end, such);
 }
 
-/* The same for what is in reserve of an extent. */
-static bool find_in(int fd, const struct fiemap_extent *extent, uint64_t offset, uint64_t end,
-	uint64_t limit, struct range *ret)
+/* The first page of [start, end) that is zero, or that is not; end if none is. start: of a page. */
+static uint64_t first_of_bytes(int fd, uint64_t start, uint64_t end, bool zero)
 {
-	uint64_t start = extent->fe_logical, behind = start + extent->fe_length;
+	const size_t page = PAGE;
+	char buf[65536];
+	ssize_t n;
 
-	if (!(extent->fe_flags & FIEMAP_EXTENT_UNWRITTEN))
-		return false;
-	if (start < offset - offset % PAGE)
-		start = offset - offset % PAGE;
-	if (behind > limit)
-		behind = limit;
-	ret->start = first_page(fd, start, behind < end ? behind : end, PAGES_CLEAN);
-	if (ret->start >= behind || ret->start >= end)
-		return false;
-	ret->end = first_page(fd, ret->start, behind, PAGES_DIRTY);
-	return true;
+	for (; start < end && (n = pread(fd, buf, sizeof(buf), (off_t)start)) > 0;
+		start += (uint64_t)n) {
+		for (size_t at = 0; at < (size_t)n && start + at < end; at += page) {
+			size_t rest = (size_t)n - at < page ? (size_t)n - at : page;
+
+			if ((buf[at] == 0 && !memcmp(buf + at, buf + at + 1, rest - 1)) == zero)
+				return start + at;
+		}
+	}
+	return end;
+}
+
+/* The first page of [start, end) that may be one of a gap, or that is none. */
+static uint64_t first_of_gap(int fd, uint64_t start, uint64_t end, bool gap)
+{
+	while (start < end) {
+		uint64_t dirty = first_page(fd, start, end, PAGES_DIRTY), clean, found;
+
+		if (gap && dirty > start)
+			break;
+		clean = first_page(fd, dirty, end, PAGES_CLEAN);
+		found = first_of_bytes(fd, dirty, clean, gap);
+		if (found < clean)
+			return found;
+		start = clean;
+	}
+	return start;
 }
 
 union map {
@@ -78,60 +101,79 @@ union map {
 	char room[sizeof(struct fiemap) + EXTENTS * sizeof(struct fiemap_extent)];
 };
 
-/* The extents of [start, end), EXTENTS at most; false: there are none, or nobody tells. */
-static bool look_up(int fd, uint64_t start, uint64_t end, union map *ret)
+/* The first piece of [start, end) in which no block of the store is known to be written. False:
+ * there is none, or nobody tells. */
+static bool next_unwritten(int fd, uint64_t start, uint64_t end, struct range *ret)
 {
-	ret->head = (struct fiemap){
-		.fm_start = start, .fm_length = end - start, .fm_extent_count = EXTENTS};
-	return ioctl(fd, FS_IOC_FIEMAP, ret) == 0 && ret->head.fm_mapped_extents > 0;
+	union map map;
+
+	while (start < end) {
+		map.head = (struct fiemap){
+			.fm_start = start, .fm_length = end - start, .fm_extent_count = EXTENTS};
+		if (ioctl(fd, FS_IOC_FIEMAP, &map) < 0)
+			return false;
+		for (unsigned i = 0; i < map.head.fm_mapped_extents; i++) {
+			const struct fiemap_extent *e = &map.head.fm_extents[i];
+			bool none = e->fe_logical > start;
+			uint64_t behind = none ? e->fe_logical : e->fe_logical + e->fe_length;
+
+			if (none || (e->fe_flags & FIEMAP_EXTENT_UNWRITTEN)) {
+				*ret = (struct range){start, behind < end ? behind : end};
+				return start < end;
+			}
+			start = behind;
+		}
+		if (map.head.fm_mapped_extents < EXTENTS)
+			break;
+	}
+	*ret = (struct range){start, end};
+	return start < end;
 }
 
-static bool find_among(int fd, const union map *map, uint64_t offset, uint64_t end, uint64_t limit,
-	struct range *ret)
+/* Its pages are those of another file. */
+static bool is_overlay(int fd)
 {
-	for (unsigned i = 0; i < map->head.fm_mapped_extents; i++)
-		if (find_in(fd, &map->head.fm_extents[i], offset, end, limit, ret))
-			return true;
-	return false;
+	struct statfs sf;
+
+	return fstatfs(fd, &sf) < 0 || sf.f_type == OVERLAYFS_SUPER_MAGIC;
 }
 
 bool reserve_begins(int fd, struct range *r)
 {
-	const struct fiemap_extent *first;
-	union map map;
+	struct range unwritten;
 
-	if (!look_up(fd, r->start, r->end, &map))
+	(void)sync_file_range(fd, (off_t)r->start, (off_t)(r->end - r->start),
+		SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+	if (!next_unwritten(fd, r->start, r->end, &unwritten) || unwritten.start > r->start)
 		return false;
-	first = &map.head.fm_extents[0];
-	if (!(first->fe_flags & FIEMAP_EXTENT_UNWRITTEN) || first->fe_logical > r->start)
-		return false;
-	if (first->fe_logical + first->fe_length < r->end)
-		r->end = first->fe_logical + first->fe_length;
+	r->end = unwritten.end;
 	return true;
+}
+
+bool reserve_is_told(int fd)
+{
+	return !is_overlay(fd) && ioctl(fd, FS_IOC_FIEMAP, &(struct fiemap){.fm_length = 1}) == 0;
 }
 
 bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct range *ret)
 {
-	union map map;
-	struct statfs sf;
+	struct range r;
 
-	if (fstatfs(fd, &sf) < 0 || sf.f_type == OVERLAYFS_SUPER_MAGIC)
-		return false; /* the pages are those of another file */
-	while (offset < end) {
-		const struct fiemap_extent *last;
-
-		if (!look_up(fd, offset, end, &map))
-			return false;
-		if (find_among(fd, &map, offset, end, limit, ret)) {
-			if (reserve_begins(fd, ret))
-				return true;
-			offset = ret->start; /* it was on its way to the disk, and is there */
+	if (end > limit)
+		end = limit;
+	if (is_overlay(fd))
+		return false;
+	offset -= offset % PAGE;
+	while (next_unwritten(fd, offset, end, &r) && next_unwritten(fd, r.start, limit, &r) &&
+		r.start < end) {
+		offset = r.end < end ? r.end : end;
+		ret->start = first_of_gap(fd, r.start, offset, true);
+		if (ret->start >= offset)
 			continue;
-		}
-		last = &map.head.fm_extents[map.head.fm_mapped_extents - 1];
-		if (map.head.fm_mapped_extents < EXTENTS || (last->fe_flags & FIEMAP_EXTENT_LAST))
-			return false;
-		offset = last->fe_logical + last->fe_length;
+		ret->end = first_of_gap(fd, ret->start, r.end, false);
+		if (reserve_begins(fd, ret))
+			return true;
+		offset = ret->start; /* it was written, and is on the disk now */
 	}
 	return false;
 }

@@ -3,7 +3,7 @@
  * Space that the store keeps in reserve for a file: made by fallocate(2) before the file grew here,
  * or by xfs itself behind the end of what is being written. Where a gap is left in it, SEEK_DATA
  * sees one only until somebody reads there: then the pages of zeros in the cache count as data. Any
- * thread, no locks.
+ * thread, no locks; waits for the store's disk where zeros may have been written.
  */
 #ifndef FS_RESERVE_H
 #define FS_RESERVE_H
@@ -18,8 +18,10 @@
  * far as limit. False: there is none, or the store does not tell.
  */
 bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct range *ret);
-/* Cuts r to what of its beginning is reserve, be it written, and only not on the disk yet, or not.
- * False: nothing. */
+/* r is zero: cuts it to what of its beginning is reserve that nobody has written. False: nothing.
+ */
 bool reserve_begins(int fd, struct range *r);
+/* Whether the store tells of its reserve at all. */
+bool reserve_is_told(int fd);
 
 #endif

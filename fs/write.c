@@ -149,27 +149,23 @@ void write_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_
 
 /*
  * What has no bytes of anybody now. Behind the end that matters with passthrough alone: there,
- * blocks that wait for the file to grow look written once they were read. A punched hole is seen in
- * the store, but not what lies before or behind it in its blocks; that is known only without.
+ * blocks that wait for the file to grow look written once they were read.
  */
 static int note_allocation(
 	struct fs *fs, struct file *f, int mode, uint64_t start, uint64_t end, uint64_t size)
 {
-	if (mode & FALLOC_FL_PUNCH_HOLE) {
-		if (file_is_passthrough(f))
-			return 0;
-		return holes_preallocated(fs, f, start, end < size ? end : size);
-	}
+	if (mode & FALLOC_FL_PUNCH_HOLE)
+		return holes_note(fs, f, start, end < size ? end : size);
 	if ((mode & FALLOC_FL_KEEP_SIZE) && !file_is_passthrough(f) && end > size)
 		end = size;
-	return holes_preallocated(fs, f, mode & FALLOC_FL_ZERO_RANGE ? start : size, end);
+	return holes_note(fs, f, mode & FALLOC_FL_ZERO_RANGE ? start : size, end);
 }
 
 /* It failed, on a full disk, but ext4 has made the file as long as there was room for. The kernel
  * thinks that nothing happened. */
 static void note_partial_allocation(struct fs *fs, struct file *f, uint64_t size, uint64_t end)
 {
-	(void)holes_preallocated(fs, f, size, end); /* who asked is told of the disk */
+	(void)holes_note(fs, f, size, end); /* who asked is told of the disk */
 	invalidate_attributes(fs, f->inode);
 }
 

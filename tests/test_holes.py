@@ -324,6 +324,35 @@ def test_zeros_written_to_reserved_space_come_at_once(reserving):
     assert follow(reader, 17 * BLOCK) == data[32 * BLOCK:]
 
 
+def test_zeros_written_to_preallocated_space_come_at_once(reserving):
+    """But for the last block of them, with passthrough."""
+    writer = reserving.writer("f")
+    writer.call(fallocate, 0, 0, 64 * BLOCK)
+    data = pattern(BLOCK) + bytes(8 * BLOCK)
+    writer.write(data)
+    reader = reserving.reader("f")
+    assert follow(reader, 8 * BLOCK) == data[:8 * BLOCK]
+    if not reserving.passthrough:
+        assert follow(reader, BLOCK) == data[8 * BLOCK:]
+    held = reader.begin_read().stays_held()
+    writer.write(bytes(BLOCK))
+    assert held.result() == bytes(BLOCK)
+
+
+@pytest.mark.modes("on")
+def test_a_gap_beside_a_block_that_was_shared(reserving):
+    """The store has blocks in reserve there, for copies on write, and says nothing of them."""
+    data = pattern(2 * BLOCK).replace(b"\0", b"x")
+    reserving.write_file("source", data)
+    writer = reserving.writer("f", os.O_RDWR | os.O_CREAT)
+    source = reserving.reader("source", 0, writer.agent)
+    assert source.call(os.copy_file_range, writer.fd, 2 * BLOCK) == 2 * BLOCK
+    writer.pwrite(data[:BLOCK], BLOCK)
+    writer.pwrite(b"far", 40 * BLOCK)
+    assert reserving.reader("f", os.O_NONBLOCK).pread(38 * BLOCK, 2 * BLOCK) == bytes(38 * BLOCK)
+    assert given(reserving) == data[:BLOCK] * 2
+
+
 @pytest.mark.modes("on")
 @pytest.mark.parametrize("skipped, filled", [(0, 1), (0, 5), (0, 9), (4, 1), (4, 5)])
 def test_a_block_that_is_written_releases_no_others(reserving, skipped, filled):
@@ -349,6 +378,32 @@ def test_a_block_that_is_written_releases_no_others(reserving, skipped, filled):
     held = reader.begin_read(BLOCK).stays_held()
     writer.pwrite(data[end * BLOCK:], end * BLOCK)
     assert follow_from(held.result(), reader, (64 - end) * BLOCK) == data[end * BLOCK:]
+
+
+@pytest.mark.modes("on")
+@pytest.mark.parametrize("at, far", [(0, 20), (1, 32), (3, 24)])
+def test_a_gap_that_is_in_the_cache_together_with_what_was_written(reserving, far, at):
+    data = pattern(64 * BLOCK).replace(b"\0", b"x")
+    writer = reserving.writer("f")
+    writer.write(data[:16 * BLOCK])
+    writer.call(os.fsync)
+    writer.pwrite(data[far * BLOCK:], far * BLOCK)
+    with open("/proc/sys/vm/drop_caches", "w") as f:
+        f.write("1")
+    plain = reserving.reader("f", os.O_NONBLOCK)
+    plain.call(os.posix_fadvise, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    for offset in range(0, 8192, 1000):
+        plain.pread(1000, offset)
+    plain.pread(131_072, 4096)
+    plain.pread(48 * BLOCK, 16 * BLOCK)
+    writer.pwrite(data[(16 + at) * BLOCK:(17 + at) * BLOCK], (16 + at) * BLOCK)
+    reader = reserving.reader("f")
+    end = (16 if at else 17) * BLOCK
+    assert follow(reader, end) == data[:end]
+    assert int(reserving.xattr("f", "edge")) == end
+    held = reader.begin_read(BLOCK).stays_held()
+    writer.pwrite(data[16 * BLOCK:far * BLOCK], 16 * BLOCK)
+    assert follow_from(held.result(), reader, 64 * BLOCK - end) == data[end:]
 
 
 def store_through_mapping(fd, data, offset):
@@ -514,6 +569,23 @@ def test_what_is_written_into_a_punched_hole_does_not_release_its_block(mount):
     writer.call(fallocate, PUNCH_HOLE | KEEP_SIZE, BLOCK, 3 * BLOCK)
     writer.pwrite(b"x" * 10, BLOCK)
     assert given(mount) == pattern(BLOCK) + b"x" * 10
+
+
+@pytest.mark.parametrize("how", ["skipped", "punched"])
+def test_what_a_cut_leaves_of_a_gap_stays_one(mount, how):
+    """Although one block has all of it, and data behind it."""
+    writer = mount.writer("f")
+    writer.write(pattern(BLOCK if how == "skipped" else 8 * BLOCK))
+    if how == "skipped":
+        writer.pwrite(b"x", 5 * BLOCK)
+    else:
+        writer.call(fallocate, PUNCH_HOLE | KEEP_SIZE, BLOCK, BLOCK)
+    writer.call(os.ftruncate, BLOCK + 904)
+    writer.pwrite(pattern(BLOCK), BLOCK + 904)
+    assert given(mount) == pattern(BLOCK)
+    assert mount.xattr("f", "edge") == str(BLOCK)
+    writer.pwrite(pattern(904, 7), BLOCK)
+    assert given(mount) == pattern(BLOCK) + pattern(904, 7) + pattern(BLOCK)
 
 
 def readv_aligned(fd, size):
