@@ -235,30 +235,39 @@ static int remember_holes(struct fs *fs, struct file *f, uint64_t offset, uint64
 	return r;
 }
 
-/* The first remembered range behind offset, cut from want; tells whether offset is inside it. */
-static bool next_range(
-	struct fs *fs, struct file *f, uint64_t offset, struct range *ret, bool *ret_bytes_only)
+struct known {
+	struct range r;
+	bool bytes_only;
+	uint64_t changes; /* of f->unwritten by then */
+};
+
+/* The first remembered range behind offset; tells whether offset is inside it. */
+static bool next_range(struct fs *fs, struct file *f, uint64_t offset, struct known *ret)
 {
 	const struct range *r;
 
 	SCOPED_LOCK(&fs->files_lock);
 	r = ranges_next(&f->unwritten, offset);
-	*ret = r ? *r : (struct range){UINT64_MAX, UINT64_MAX};
-	*ret_bytes_only = f->bytes_only || f->inode->mapped;
-	return ret->start <= offset;
+	*ret = (struct known){
+		.r = r ? *r : (struct range){UINT64_MAX, UINT64_MAX},
+		.bytes_only = f->bytes_only || f->inode->mapped,
+		.changes = f->unwritten.changes,
+	};
+	return ret->r.start <= offset;
 }
 
-static ssize_t in_range(struct fs *fs, struct file *f, int fd, struct range r, bool bytes_only,
-	uint64_t offset, size_t want)
+static ssize_t in_range(
+	struct fs *fs, struct file *f, const struct known *k, uint64_t offset, size_t want)
 {
 	uint64_t end;
 
 	if (!file_is_passthrough(f))
 		return 0;
-	end = believed(fs, fd, r, bytes_only, offset, offset + want);
-	if (end > offset && offset == r.start) {
+	end = believed(fs, f->fd_read, k->r, k->bytes_only, offset, offset + want);
+	if (end > offset && offset == k->r.start) {
 		SCOPED_LOCK(&fs->files_lock);
-		(void)ranges_remove(&f->unwritten, r.start, end); /* -ENOMEM: proved again */
+		if (f->unwritten.changes == k->changes) /* else it may be a gap again by now */
+			(void)ranges_remove(&f->unwritten, offset, end); /* -ENOMEM: proved again */
 	}
 	return (ssize_t)(end - offset);
 }
@@ -348,17 +357,16 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 	if (e < 0)
 		return e;
 	for (;;) {
-		struct range r;
+		struct known k;
 		struct stat st;
-		bool bytes_only;
 		off_t hole;
 
-		if (next_range(fs, f, offset, &r, &bytes_only))
-			return in_range(fs, f, fd, r, bytes_only, offset, want);
-		if (want > r.start - offset) {
-			if (in_range(fs, f, fd, r, bytes_only, r.start, want) > 0)
+		if (next_range(fs, f, offset, &k))
+			return in_range(fs, f, &k, offset, want);
+		if (want > k.r.start - offset) {
+			if (in_range(fs, f, &k, k.r.start, want) > 0)
 				continue; /* some of it was written meanwhile */
-			want = (size_t)(r.start - offset);
+			want = (size_t)(k.r.start - offset);
 		}
 
 		hole = seek_hole(fs, fd, offset);
@@ -369,11 +377,11 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 		if (hole < 0) /* the store has no notion of holes */
 			hole = st.st_size;
 		/* Known, or far: a reader that is behind; or none is left. */
-		if ((uint64_t)hole >= r.start || (uint64_t)hole >= offset + want + fs->block ||
+		if ((uint64_t)hole >= k.r.start || (uint64_t)hole >= offset + want + fs->block ||
 			hole >= st.st_size || has_data(fd, (uint64_t)hole)) {
 			uint64_t there = (uint64_t)hole > offset ? (uint64_t)hole - offset : 0;
 			ssize_t n = without_reserve(fs, f, offset, there < want ? there : want,
-				r.start, (uint64_t)st.st_size);
+				k.r.start, (uint64_t)st.st_size);
 
 			if (n != -EAGAIN)
 				return n;
