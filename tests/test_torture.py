@@ -18,7 +18,7 @@ from harness.data import pattern
 
 pytestmark = [pytest.mark.sysfuse]
 
-SECONDS = float(os.environ.get("RWW_TORTURE_SECONDS", "30"))
+SECONDS = float(os.environ.get("RWW_TORTURE_SECONDS", "15"))
 BYTES = pattern(400_000)
 GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
 
