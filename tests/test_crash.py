@@ -301,8 +301,8 @@ def check_known_when_the_kernel_has_forgotten(mount):
     with open("/proc/sys/vm/drop_caches", "w") as f:
         f.write("2")
     procs.wait_until(lambda: not mount.leaked(), "the file that is gone to be let go of")
-    status = mount.probe.call(read_file, mount.path(".rww/status"))
-    assert not json.loads(status)["files"]
+    procs.wait_until(lambda: not json.loads(mount.probe.call(
+        read_file, mount.path(".rww/status")))["files"], "it to be forgotten")
 
 
 @pytest.mark.modes("on", "off")

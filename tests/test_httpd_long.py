@@ -145,11 +145,20 @@ def coarse(base):
     image.end()
 
 
+def seconds_that_begin():
+    """For what is to be done within one, which takes a few on a busy machine."""
+    until = time.monotonic() + procs.seconds(60)
+    while time.monotonic() < until:
+        procs.wait_until(lambda: time.time() % 1 < 0.1, "a second to begin")
+        yield
+    raise AssertionError("nothing was ever done within one second")
+
+
+@pytest.mark.modes("on")  # the other ones take longer to write it
 def test_a_file_that_is_rewritten_within_one_tick_is_cut(coarse, mode, make_mount, serve):
     mount = make_mount(mode, store=coarse)
     web = serve(mount.mnt)
-    for _ in range(20):
-        procs.wait_until(lambda: time.time() % 1 < 0.1, "a second to begin")
+    for _ in seconds_that_begin():
         mount.write_file("f.bin", DATA)
         before = mount.stat("f.bin").st_ctime_ns
         response = begin(web)
@@ -160,7 +169,6 @@ def test_a_file_that_is_rewritten_within_one_tick_is_cut(coarse, mode, make_moun
         assert web.request("/f.bin", "HEAD").headers["etag"].startswith("W/")
         if mount.stat("f.bin").st_ctime_ns == before:
             return
-    raise AssertionError("it was never rewritten within one second")
 
 
 def test_what_was_rewritten_within_one_tick_is_not_taken_for_the_same(coarse, mode, make_mount,
@@ -168,8 +176,7 @@ def test_what_was_rewritten_within_one_tick_is_not_taken_for_the_same(coarse, mo
     """By who asks later whether what he has is still the file."""
     mount = make_mount(mode, store=coarse)
     web = serve(mount.mnt)
-    for _ in range(20):
-        procs.wait_until(lambda: time.time() % 1 < 0.1, "a second to begin")
+    for _ in seconds_that_begin():
         mount.write_file("f", b"old")
         before = mount.stat("f").st_ctime_ns
         old = web.request("/f")
@@ -177,8 +184,6 @@ def test_what_was_rewritten_within_one_tick_is_not_taken_for_the_same(coarse, mo
         mount.write_file("f", b"new")
         if mount.stat("f").st_ctime_ns == before:
             break
-    else:
-        raise AssertionError("it was never rewritten within one second")
     procs.wait_until(lambda: not web.request("/f").headers["etag"].startswith("W/"), "its age")
     assert web.get("/f", If_None_Match=old.headers["etag"]) == b"new"
 
