@@ -45,6 +45,7 @@ int file_get(struct fs *fs, struct inode *inode, struct file **ret)
 	list_init(&fresh->timed);
 	list_init(&fresh->lingering);
 	list_init(&fresh->completing);
+	list_init(&fresh->writing_out);
 	list_init(&fresh->on_all);
 
 	pthread_mutex_lock(&fs->files_lock);

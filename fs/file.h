@@ -56,7 +56,9 @@ struct file {
 	char failure[MARKER_REASON_MAX]; /* how; here, as it must be told without memory, too */
 	struct list lingering;           /* fs->lingering, which then holds a reference */
 	struct list completing;          /* completer.h; likewise */
-	struct list on_all;              /* fs->files */
+	struct list writing_out;         /* writeout.h; likewise */
+	struct range to_write_out;
+	struct list on_all;          /* fs->files */
 	uint64_t rate_ms, rate_size; /* status.c: when its speed was last measured, and its size */
 	double rate;                 /* bytes per second */
 	char note[96];               /* what became of the declared size; may be "" */

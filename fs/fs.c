@@ -403,12 +403,13 @@ int fs_run(struct fs *fs)
 	block_signals();
 	r = mount_session(fs);
 	if (r == 0) {
-		int completer = completer_start(fs), invalidator = invalidate_start(fs);
+		int completer = completer_start(fs), invalidator = invalidate_start(fs),
+		    writeout = writeout_start(fs);
 
 		warn_of_unseen_ends(fs);
 		r = watch_start(fs);
 		if (r == 0)
-			r = completer ? completer : invalidator;
+			r = completer ? completer : invalidator ? invalidator : writeout;
 		if (r == 0) {
 			r = serve(fs);
 			if (!fs->serving)
@@ -423,6 +424,7 @@ int fs_run(struct fs *fs)
 		if (unmount(fs))
 			end_all_closed(fs);
 		(void)end_linger(fs, true);
+		writeout_stop(fs);
 		completer_stop(fs);
 		leftover_retry_all(fs);
 		watch_done(fs);

@@ -7,6 +7,7 @@
  *   holes.c      how much of a growing file has really been written
  *   reserve.c    space that the store holds ready for a file, and that looks written
  *   file.c       a file that is open: descriptors, writers, state, handles
+ *   writeout.c   the thread that has zeros written to the disk, which then tells
  *   hold.c       who waits, and waking them
  *   end.c        complete or aborted; end-memory.c: what is remembered; marker.c: in the store
  *   leftover.c   markers that could not be removed when their file was complete
@@ -33,6 +34,7 @@
 #include "fs/invalidate.h"
 #include "fs/options.h"
 #include "fs/watch.h"
+#include "fs/writeout.h"
 
 #define SENT_BACK 128
 
@@ -63,6 +65,7 @@ struct fs {
 	atomic_bool full_said; /* the same, of a failure since which none was taken */
 	struct watch watch;
 	struct completer completer;
+	struct writeout writeout;
 	struct invalidator invalidator;
 	struct fuse_session *session;
 	bool privileged;                 /* act with the caller's ids */

@@ -88,10 +88,23 @@ static bool has_data(int fd, uint64_t block)
 	return lseek(fd, (off_t)block, SEEK_DATA) == (off_t)block;
 }
 
-/* It is zero: whether nobody wrote that, although the store may call it data. */
-static bool in_reserve(int fd, uint64_t block, size_t size)
+/* Whether it is in doubt if zeros that are not on the disk are a gap: they are sent there. */
+static bool settle(struct fs *fs, struct file *f, struct range r)
 {
-	return reserve_begins(fd, &(struct range){block, block + size});
+	if (!reserve_waits(file_fd(f), r))
+		return false;
+	writeout_add(fs, f, r);
+	return true;
+}
+
+/* The block is zero: whether nobody wrote that, although the store may call it data, or it is in
+ * doubt; then so may be what follows as far as end. */
+static bool in_reserve(struct fs *fs, struct file *f, uint64_t block, size_t size, uint64_t end)
+{
+	if (!reserve_begins(file_fd(f), &(struct range){block, block + size}))
+		return false;
+	(void)settle(fs, f, (struct range){block, end}); /* a gap until then */
+	return true;
 }
 
 /* How much of a block r reaches into: bytes behind its end were there before it was filled. */
@@ -101,8 +114,9 @@ static size_t part_of(const struct fs *fs, struct range r, uint64_t block)
 }
 
 /* Whether something was written into the block that begins at block, before the end of r. */
-static bool is_begun(const struct fs *fs, int fd, struct range r, bool bytes_only, uint64_t block)
+static bool is_begun(struct fs *fs, struct file *f, struct range r, bool bytes_only, uint64_t block)
 {
+	int fd = file_fd(f);
 	size_t part;
 
 	if (block >= r.end)
@@ -111,14 +125,15 @@ static bool is_begun(const struct fs *fs, int fd, struct range r, bool bytes_onl
 	if (nonzero_length(fd, block, part) > 0)
 		return true;
 	return !bytes_only && part == fs->block && has_data(fd, block) &&
-	       !in_reserve(fd, block, part);
+	       !in_reserve(fs, f, block, part, r.end);
 }
 
 /* The end of what can be believed of range r from offset (inside it) on, looking no further than
  * limit. */
-static uint64_t believed(
-	struct fs *fs, int fd, struct range r, bool bytes_only, uint64_t offset, uint64_t limit)
+static uint64_t believed(struct fs *fs, struct file *f, struct range r, bool bytes_only,
+	uint64_t offset, uint64_t limit)
 {
+	int fd = file_fd(f);
 	uint64_t pos = offset;
 
 	if (limit > r.end)
@@ -128,9 +143,10 @@ static uint64_t believed(
 		size_t part = part_of(fs, r, block), proven = nonzero_length(fd, block, part);
 		bool next_begun;
 
-		if (!proven && (bytes_only || !has_data(fd, block) || in_reserve(fd, block, part)))
+		if (!proven && (bytes_only || !has_data(fd, block) ||
+				       in_reserve(fs, f, block, part, r.end)))
 			break;
-		next_begun = is_begun(fs, fd, r, bytes_only, next);
+		next_begun = is_begun(fs, f, r, bytes_only, next);
 		if (next_begun) {
 			pos = next;
 			continue;
@@ -144,36 +160,38 @@ static uint64_t believed(
 
 /* Where written bytes end before a hole. A block of zeros before it may be written, and is in
  * doubt; if it is of the store's reserve, so is the one before it. */
-static uint64_t written_before(const struct fs *fs, int fd, uint64_t hole)
+static uint64_t written_before(struct fs *fs, struct file *f, uint64_t hole)
 {
 	while (hole) {
 		size_t before = hole < fs->block ? hole : fs->block, n;
 
 		hole -= before; /* the store's blocks may be smaller */
-		n = nonzero_length(fd, hole, before);
-		if (n || !in_reserve(fd, hole, before))
+		n = nonzero_length(file_fd(f), hole, before);
+		if (n || !in_reserve(fs, f, hole, before, hole + before))
 			return hole + n;
 	}
 	return 0;
 }
 
 /* Likewise, where they begin again. */
-static uint64_t written_behind(const struct fs *fs, int fd, uint64_t end)
+static uint64_t written_behind(struct fs *fs, struct file *f, uint64_t end)
 {
 	size_t n;
 
-	while ((n = zero_prefix(fd, end, fs->block)) == fs->block && in_reserve(fd, end, n))
+	while ((n = zero_prefix(file_fd(f), end, fs->block)) == fs->block &&
+		in_reserve(fs, f, end, n, end + n))
 		end += n;
 	return end + n;
 }
 
 /* Remembers a hole and what is in doubt around it. data_behind: it does not reach to the end. */
-static int remember(struct fs *fs, struct file *f, int fd, struct range hole, bool data_behind)
+static int remember(struct fs *fs, struct file *f, struct range hole, bool data_behind)
 {
 	if (file_is_passthrough(f)) {
-		hole.start = written_before(fs, fd, hole.start);
+		(void)settle(fs, f, hole); /* likewise */
+		hole.start = written_before(fs, f, hole.start);
 		if (data_behind)
-			hole.end = written_behind(fs, fd, hole.end);
+			hole.end = written_behind(fs, f, hole.end);
 	}
 	return holes_note(fs, f, hole.start, hole.end);
 }
@@ -190,7 +208,7 @@ static int remember_hole(
 	*ret_end = end > hole ? end : hole;
 	if (end <= hole)
 		return 0; /* filled meanwhile */
-	return remember(fs, f, fd, (struct range){hole, end}, data >= 0);
+	return remember(fs, f, (struct range){hole, end}, data >= 0);
 }
 
 /* The end of the remembered range that offset is in; offset if there is none. */
@@ -263,7 +281,7 @@ static ssize_t in_range(
 
 	if (!file_is_passthrough(f))
 		return 0;
-	end = believed(fs, f->fd_read, k->r, k->bytes_only, offset, offset + want);
+	end = believed(fs, f, k->r, k->bytes_only, offset, offset + want);
 	if (end > offset && offset == k->r.start) {
 		SCOPED_LOCK(&fs->files_lock);
 		if (f->unwritten.changes == k->changes) /* else it may be a gap again by now */
@@ -293,7 +311,7 @@ static int remember_gap_at(struct fs *fs, struct file *f, uint64_t pos)
 		return -errno;
 	if (!reserve_find(fd, pos, pos + 1, (uint64_t)st.st_size, &r))
 		return 0;
-	return remember(fs, f, fd, r, r.end < (uint64_t)st.st_size);
+	return remember(fs, f, r, r.end < (uint64_t)st.st_size);
 }
 
 /*
@@ -309,17 +327,30 @@ static int remember_hole_before(struct fs *fs, struct file *f, uint64_t offset)
 
 /* The first gap in the store's reserve that reaches into [offset, end): bytes prove that there
  * is none, whatever the store says. */
-static bool find_gap(
-	struct fs *fs, int fd, uint64_t offset, uint64_t end, uint64_t size, struct range *ret)
+static bool find_gap(struct fs *fs, struct file *f, uint64_t offset, uint64_t end, uint64_t size,
+	struct range *ret)
 {
-	while (offset < end && reserve_find(fd, offset, end, size, ret)) {
+	while (offset < end && reserve_find(file_fd(f), offset, end, size, ret)) {
 		if (ret->start < offset)
 			ret->start = offset;
-		offset = believed(fs, fd, *ret, true, ret->start, end);
+		offset = believed(fs, f, *ret, true, ret->start, end);
 		if (offset == ret->start)
 			return true;
 	}
 	return false;
+}
+
+/* How much of [offset, end) there is for sure if there may be a gap at start, which then pads the
+ * block before it. */
+static ssize_t before_doubt(
+	struct fs *fs, struct file *f, uint64_t offset, uint64_t end, uint64_t start)
+{
+	uint64_t sure = start ? block_start(fs, start - 1) : 0;
+
+	sure += nonzero_length(file_fd(f), sure, fs->block);
+	if (sure > end)
+		sure = end;
+	return sure > offset ? (ssize_t)(sure - offset) : 0;
 }
 
 /*
@@ -340,8 +371,10 @@ static ssize_t without_reserve(
 	before = f->unwritten.changes;
 	pthread_mutex_unlock(&fs->files_lock);
 	/* One that begins just behind them pads their last block. */
-	if (find_gap(fs, f->fd_read, from, behind < known ? behind : known, size, &r)) {
-		e = remember(fs, f, f->fd_read, r, r.end < size);
+	if (find_gap(fs, f, from, behind < known ? behind : known, size, &r)) {
+		if (settle(fs, f, r))
+			return before_doubt(fs, f, offset, end, r.start);
+		e = remember(fs, f, r, r.end < size);
 		return e < 0 ? e : file_is_growing(fs, f) ? -EAGAIN : (ssize_t)n;
 	}
 	SCOPED_LOCK(&fs->files_lock);

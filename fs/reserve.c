@@ -4,13 +4,12 @@
  * even then, for copies on write. What was written there stays so until it is on the disk, and its
  * pages wait for that, which cachestat(2) tells. They wait a moment longer, so a page that did not
  * wait was not written if its block is in reserve afterwards, too. One that waits may do so because
- * others of its folio were written: if it is zero, that is found out by writing it to the disk,
+ * others of its folio were written: if it is zero, it is in doubt until it was written to the disk,
  * after which its block is in reserve only if nobody wrote there (fs/iomap/buffered-io.c knows
  * which blocks of a folio are dirty).
  */
 #include "fs/reserve.h"
 
-#include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
@@ -79,21 +78,24 @@ static uint64_t first_of_bytes(int fd, uint64_t start, uint64_t end, bool zero)
 	return end;
 }
 
-/* The first page of [start, end) that may be one of a gap, or that is none. */
-static uint64_t first_of_gap(int fd, uint64_t start, uint64_t end, bool gap)
+/* The first gap that begins in [start, end), where nothing is written, as far as limit: in doubt if
+ * its pages wait for the disk. */
+static bool first_gap(int fd, uint64_t start, uint64_t end, uint64_t limit, struct range *ret)
 {
 	while (start < end) {
-		uint64_t dirty = first_page(fd, start, end, PAGES_DIRTY), clean, found;
+		uint64_t dirty = first_page(fd, start, limit, PAGES_DIRTY), clean;
 
-		if (gap && dirty > start)
-			break;
-		clean = first_page(fd, dirty, end, PAGES_CLEAN);
-		found = first_of_bytes(fd, dirty, clean, gap);
-		if (found < clean)
-			return found;
+		*ret = (struct range){start, dirty};
+		if (dirty > start)
+			return true;
+		clean = first_page(fd, start, limit, PAGES_CLEAN);
+		ret->start = first_of_bytes(fd, start, clean < end ? clean : end, true);
+		ret->end = first_of_bytes(fd, ret->start, clean, false);
+		if (ret->start < clean && ret->start < end)
+			return true;
 		start = clean;
 	}
-	return start;
+	return false;
 }
 
 union map {
@@ -142,12 +144,15 @@ bool reserve_begins(int fd, struct range *r)
 {
 	struct range unwritten;
 
-	(void)sync_file_range(fd, (off_t)r->start, (off_t)(r->end - r->start),
-		SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
 	if (!next_unwritten(fd, r->start, r->end, &unwritten) || unwritten.start > r->start)
 		return false;
 	r->end = unwritten.end;
 	return true;
+}
+
+bool reserve_waits(int fd, struct range r)
+{
+	return r.start < r.end && look_at(fd, r.start, r.end) != PAGES_CLEAN;
 }
 
 bool reserve_is_told(int fd)
@@ -167,13 +172,11 @@ bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct 
 	while (next_unwritten(fd, offset, end, &r) && next_unwritten(fd, r.start, limit, &r) &&
 		r.start < end) {
 		offset = r.end < end ? r.end : end;
-		ret->start = first_of_gap(fd, r.start, offset, true);
-		if (ret->start >= offset)
+		if (!first_gap(fd, r.start, offset, r.end, ret))
 			continue;
-		ret->end = first_of_gap(fd, ret->start, r.end, false);
 		if (reserve_begins(fd, ret))
 			return true;
-		offset = ret->start; /* it was written, and is on the disk now */
+		offset = ret->start; /* it was on its way to the disk, and is there */
 	}
 	return false;
 }

@@ -13,8 +13,9 @@ import pytest
 
 from harness import procs
 from harness.agent import write_file
+from harness.data import BLOCK, pattern
 from harness.mount import BUILD, is_sanitized
-from harness.tools import limited_threads
+from harness.tools import Image, limited_threads
 
 # What is preloaded would have to come after the sanitizers' own library.
 pytestmark = [pytest.mark.sysfuse, pytest.mark.modes("on", "off"),
@@ -25,13 +26,14 @@ syncing = pytest.mark.parametrize("options", ["sync=complete", "sync=complete,li
 
 class Disk:
     """mount's fsyncs, of files that have their marker ("data") or have none ("marker"), markers that
-    are set ("setting") and removed ("removal"), truncations ("size"), reads ("read") and writes
-    ("write")."""
+    are set ("setting") and removed ("removal"), truncations ("size"), reads ("read"), writes
+    ("write"), and bytes that are sent to the disk ("writeout")."""
 
     def __init__(self, folder):
         self.folder = folder
         self.mount = None
-        for which in ("data", "marker", "setting", "removal", "size", "read", "write"):
+        for which in ("data", "marker", "setting", "removal", "size", "read", "write",
+                      "writeout"):
             self.set(which, "")
 
     def set(self, which, content):
@@ -614,3 +616,38 @@ def test_threads_that_cannot_be_had(start, disk):
         assert len(said) == 1
         check_alive(mount, "g")
         mount.stop()
+
+
+@pytest.fixture
+def reserving(base):
+    """A store that reserves space behind what is written."""
+    store = Image(base, "xfs", 320 << 20, options="allocsize=1m", mkfs=("-q",))
+    yield store.path
+    store.end()
+
+
+@pytest.mark.modes("on")
+@pytest.mark.parametrize("fails", [False, True])
+def test_zeros_that_wait_for_the_disk_keep_nobody(start, disk, reserving, fails):
+    mount = start("", store=reserving)
+    writer, other = mount.writer("f"), mount.agent()
+    writer.write(pattern(BLOCK))
+    writer.call(os.fsync)
+    reader = mount.reader("f")
+    assert reader.read() == pattern(BLOCK)
+    with disk.stalled("writeout"):
+        writer.write(bytes(BLOCK))
+        held = reader.begin_read().wait_held()
+        disk.wait_waiting()
+        dying = mount.reader("f", agent=other)
+        assert dying.read() == pattern(BLOCK)
+        dying.begin_read().wait_held()
+        other.kill()
+        assert other.wait() == -signal.SIGKILL
+        check_alive(mount, "g")
+        disk.set("writeout", "error" if fails else "")
+    if fails:
+        held.stays_held()
+        writer.close()
+    assert held.result() == bytes(BLOCK)
+    mount.stop()

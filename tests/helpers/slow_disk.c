@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // To be preloaded: fsync(2) and fdatasync(2) as they are on a disk that takes its time, or fails,
-// fsetxattr(2), fremovexattr(2) and ftruncate(2) likewise. pread(2) and pwritev2(2)
-// have done what they do, but do not return.
+// fsetxattr(2), fremovexattr(2), ftruncate(2) and sync_file_range(2) likewise. pread(2) and
+// pwritev2(2) have done what they do, but do not return.
 //
 // In the folder SLOW_DISK, the file "marker" stands for fsyncs of files without rwwfs's marker,
 // "data" for those that have it, "setting" for fsetxattr(2), "removal" for fremovexattr(2), "size"
-// for ftruncate(2), "read" for pread(2), "write" for pwritev2(2). A call waits until nobody has
+// for ftruncate(2), "read" for pread(2), "write" for pwritev2(2), "writeout" for
+// sync_file_range(2). A call waits until nobody has
 // that file locked, and fails with EIO when it is not empty.
 #include <errno.h>
 #include <fcntl.h>
@@ -71,6 +72,13 @@ int ftruncate64(int fd, off64_t size)
 int ftruncate(int fd, off_t size)
 {
 	return ftruncate64(fd, size);
+}
+
+int sync_file_range(int fd, off64_t offset, off64_t size, unsigned flags)
+{
+	if (wait_for_disk("writeout") < 0)
+		return -1;
+	return (int)syscall(SYS_sync_file_range, fd, offset, size, flags);
 }
 
 ssize_t pread64(int fd, void *buf, size_t size, off64_t offset)
