@@ -240,13 +240,14 @@ static int do_complete(const struct arguments *a)
 /* Sleeps until the file may have ended, deadline at the latest (UINT64_MAX: none). */
 static int sleep_on(const char *path, uint64_t deadline)
 {
-	autoclose int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	/* O_SYNC beside O_NONBLOCK: however the mount holds, this open does not wait */
+	autoclose int fd = open(path, O_RDONLY | O_NONBLOCK | O_SYNC | O_CLOEXEC);
 	uint64_t now = clock_ms(), left = deadline > now ? deadline - now : 0;
 	int ms = deadline == UINT64_MAX || left > 60000 ? 60000 : (int)left;
 	struct pollfd p = {.fd = fd}; /* no events: the end comes as POLLHUP or POLLERR */
 	char state[256];
 
-	if (fd < 0 && errno == EAGAIN) { /* hold=open: it cannot be polled */
+	if (fd < 0 && errno == EAGAIN) { /* it is just being changed */
 		p.fd = -1;
 		ms = ms > 100 ? 100 : ms;
 	} else if (fd < 0 && errno != EIO) { /* EIO: aborted=deny; the state tells */

@@ -253,6 +253,14 @@ def test_rwwctl_waits_for_the_end(growing):
     rwwctl(mount, "wait", mount.path("f"))
 
 
+@pytest.mark.modes("off")
+@pytest.mark.options("hold=open", "nonblock=hold")
+def test_rwwctl_waits_no_longer_than_told(growing):
+    """Where an open waits for the end, with O_NONBLOCK as well."""
+    mount, _ = growing
+    rwwctl(mount, "wait", "--timeout", "0.1", mount.path("f"), code=124)
+
+
 def test_rwwctl_waits_for_an_abort(growing):
     mount, writer = growing
     waiting = mount.popen([RWWCTL, "wait", mount.path("f")], stderr=subprocess.PIPE)
