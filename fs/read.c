@@ -129,6 +129,13 @@ static ssize_t find_few(struct fs *fs, const struct waiter *w, uint64_t changes,
 	return fetch_proven(fs, w, changes, buf, &n) && n < few ? n : 0;
 }
 
+/* hold=none: what grows is read as if it were complete. A handle that was opened while its file was
+ * aborted, for its end to read as EIO, gets here then. Pages of what grows are never given out. */
+static bool heeds_growth(const struct fs *fs, const struct waiter *w)
+{
+	return fs->opt.hold != HOLD_NONE || w->page;
+}
+
 /* Looks at the file and asks the rule. io lock held shared. */
 static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf)
 {
@@ -155,6 +162,10 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 		  (w->handle->nonblock && fs->opt.nonblock == NONBLOCK_PLAIN &&
 			  w->handle->cuts != f->cuts);
 	pthread_mutex_unlock(&fs->files_lock);
+	if (in.state == FILE_GROWING && !heeds_growth(fs, w)) {
+		in.state = FILE_COMPLETE;
+		in.declared = RULE_NONE;
+	}
 
 	if (w->offset >= delivered && in.declared == RULE_NONE && !w->page &&
 		(n = find_few(fs, w, changes, buf)) > 0) {
@@ -165,7 +176,7 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 		return v;
 	size = (uint64_t)st.st_size;
 	n = find_bytes(fs, w, in.state, changes, size, buf);
-	if (in.state == FILE_COMPLETE && file_is_growing(fs, f)) {
+	if (in.state == FILE_COMPLETE && heeds_growth(fs, w) && file_is_growing(fs, f)) {
 		in.state = FILE_GROWING; /* again, and what was found may be a gap of that */
 		n = find_bytes(fs, w, in.state, changes, size, buf);
 	}

@@ -117,6 +117,25 @@ def test_hold_none_never_holds(growing):
     assert mount.reader("f").read_all() == b"hello world"
 
 
+@pytest.mark.modes("on")
+@pytest.mark.options("hold=none")
+def test_hold_none_nor_a_file_that_was_aborted(growing):
+    mount, writer = growing
+    writer.agent.kill()
+    mount.wait_state("f", "aborted")
+    reader = mount.reader("f")
+    assert reader.read() == b"hello"
+    assert reader.errno(os.read, 10) == errno.EIO
+    again = mount.open("f", os.O_WRONLY | os.O_APPEND)
+    assert reader.read() == b""
+    again.write(b" world")
+    assert reader.read() == b" world"
+    assert reader.read() == b""
+    again.close()
+    mount.wait_state("f", "complete")
+    assert reader.read() == b""
+
+
 @pytest.mark.options("hold=open")
 class TestHoldOpen:
     def begin_open(self, mount, flags=os.O_RDONLY):
