@@ -138,8 +138,10 @@ static void set_number(json_t *o, const char *key, uint64_t n)
 	json_object_set_new(o, key, n == RULE_NONE ? json_null() : json_integer((json_int_t)n));
 }
 
-static json_t *writer(pid_t pid)
+/* Of the thread that opened the file its process is told; once it has ended, nobody knows that. */
+static json_t *writer(pid_t thread)
 {
+	pid_t process = process_of(thread), pid = process ? process : thread;
 	json_t *o = json_object();
 	char comm[32];
 

@@ -6,11 +6,13 @@ import fcntl
 import json
 import os
 import pty
+import queue
 import select
 import signal
 import struct
 import subprocess
 import termios
+import threading
 import time
 
 import pytest
@@ -77,6 +79,25 @@ def test_status_tells_of_each_growing_file(growing, mode):
     assert "growing" in told and 5 in told and 1 in told and writer.agent.pid in told
     assert "aborted" in all_text(files["dead"]) and 3 in all_text(files["dead"])
     assert "rww" not in " ".join(mount.probe.call(os.listdir, mount.mnt))
+
+
+def open_in_a_thread(path):
+    """The thread stays."""
+    opened = queue.SimpleQueue()
+
+    def run():
+        opened.put(os.open(path, os.O_WRONLY | os.O_CREAT))
+        threading.Event().wait()
+
+    threading.Thread(target=run, daemon=True).start()
+    return opened.get()
+
+
+@pytest.mark.modes("off")
+def test_a_writer_is_a_process_whichever_thread_opened(mount):
+    agent = mount.agent()
+    agent.call(open_in_a_thread, mount.path("f"))
+    assert [w["pid"] for w in status(mount)["files"][0]["writers"]] == [agent.pid]
 
 
 @pytest.mark.sanitize
