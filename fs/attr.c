@@ -163,6 +163,20 @@ static int set_others(fuse_req_t req, int fd, const struct stat *st, int to_set)
 	return 0;
 }
 
+/* The kernel drops pages behind the size that it is told; that may be a declared one. */
+static void reply_cut(fuse_req_t req, struct inode *i, uint64_t size, const struct statx *stx)
+{
+	struct fs *fs = fs_of(req);
+	struct file *f = stx->stx_size > size ? file_if_open(fs, i) : NULL;
+
+	if (f && !file_is_passthrough(f))
+		invalidate_cut_then_reply(req, f, size, stx);
+	else
+		reply_attr(req, i, stx);
+	if (f)
+		file_put(fs, f);
+}
+
 void attr_set(
 	fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
@@ -190,6 +204,8 @@ void attr_set(
 		r = stat_now(fs, i, fd, &stx);
 	if (r < 0)
 		reply_error(req, r);
+	else if (to_set & FUSE_SET_ATTR_SIZE)
+		reply_cut(req, i, (uint64_t)st->st_size, &stx);
 	else
 		reply_attr(req, i, &stx);
 }

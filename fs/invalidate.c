@@ -5,7 +5,8 @@
  * and moves i_size when it is answered. A reader through the page cache (a plain handle without
  * passthrough, or sendfile) that comes in between gets the page again as it was, and from then on
  * finds zeros where data is. So when pages of a file were asked for since its last write, the range
- * is dropped once more after the bytes are in the store and before the write is answered.
+ * is dropped once more after the bytes are in the store and before the write is answered. Likewise
+ * after a truncation, when a size is declared: the kernel is told that one, and so drops nothing.
  *
  * An answer to stat that moves i_size is another way to zeros: the kernel clears what lies behind
  * the new end in the cached page without a lock that would keep later writes out (fs/fuse/inode.c,
@@ -47,6 +48,8 @@ struct job {
 	uint64_t offset;
 	size_t n;
 	uint64_t serial;
+	bool cut;         /* req is about attributes, not about n bytes written */
+	struct statx stx; /* these */
 };
 
 void invalidate_page_begin(
@@ -123,16 +126,35 @@ static void renew(struct fs *fs, const struct job *job)
 
 static void finish(struct fs *fs, const struct job *job)
 {
-	invalidate_cancel(fs, job->file);
-	reply_written(job->req, job->n);
-	hold_wake(fs, job->file);
+	if (job->cut) {
+		reply_attr(job->req, job->file->inode, &job->stx);
+	} else {
+		invalidate_cancel(fs, job->file);
+		reply_written(job->req, job->n);
+		hold_wake(fs, job->file);
+	}
 	file_put(fs, job->file);
+}
+
+/* Takes a copy of job, whose file is referenced for it, unless memory is short. */
+static bool do_later(struct fs *fs, const struct job *job)
+{
+	struct job *later = malloc(sizeof(*later));
+
+	if (!later)
+		return false;
+	*later = *job;
+	SCOPED_LOCK(&fs->files_lock);
+	later->serial = ++fs->invalidator.serial;
+	list_add_tail(&fs->invalidator.queue, &later->on_queue);
+	pthread_cond_signal(&fs->invalidator.more);
+	return true;
 }
 
 void invalidate_then_reply(fuse_req_t req, struct file *f, uint64_t offset, size_t n)
 {
 	struct fs *fs = fs_of(req);
-	struct job now = {.req = req, .file = f, .offset = offset, .n = n}, *later = NULL;
+	struct job job = {.req = req, .file = f, .offset = offset, .n = n};
 	bool cached;
 
 	pthread_mutex_lock(&fs->files_lock);
@@ -140,17 +162,26 @@ void invalidate_then_reply(fuse_req_t req, struct file *f, uint64_t offset, size
 	f->page_asked = false;
 	file_ref_locked(f);
 	pthread_mutex_unlock(&fs->files_lock);
-	if (cached)
-		later = malloc(sizeof(*later));
-	if (!later) { /* or without memory: then a reader may see zeros for a second */
-		finish(fs, &now);
-		return;
-	}
-	*later = now;
-	SCOPED_LOCK(&fs->files_lock);
-	later->serial = ++fs->invalidator.serial;
-	list_add_tail(&fs->invalidator.queue, &later->on_queue);
-	pthread_cond_signal(&fs->invalidator.more);
+	if (!cached || !do_later(fs, &job)) /* without memory a reader may see zeros for a second */
+		finish(fs, &job);
+}
+
+void invalidate_cut_then_reply(
+	fuse_req_t req, struct file *f, uint64_t size, const struct statx *stx)
+{
+	struct fs *fs = fs_of(req);
+	struct job job = {.req = req,
+		.file = f,
+		.offset = size,
+		.n = stx->stx_size - size,
+		.cut = true,
+		.stx = *stx};
+
+	pthread_mutex_lock(&fs->files_lock);
+	file_ref_locked(f);
+	pthread_mutex_unlock(&fs->files_lock);
+	if (!do_later(fs, &job))
+		finish(fs, &job);
 }
 
 void invalidate_attributes(struct fs *fs, struct inode *i)

@@ -15,6 +15,7 @@
 struct file;
 struct fs;
 struct inode;
+struct statx;
 
 /* A request for pages that is being served; file is compared, never followed. */
 struct page_read {
@@ -50,6 +51,9 @@ void invalidate_page_begin(
 void invalidate_page_end(struct fs *fs, struct page_read *p);
 /* Answers a write of n bytes at offset, once no page can hold what was there before; wakes. */
 void invalidate_then_reply(fuse_req_t req, struct file *f, uint64_t offset, size_t n);
+/* Answers a truncation to size with stx, whose size is larger, once no page holds what was cut. */
+void invalidate_cut_then_reply(
+	fuse_req_t req, struct file *f, uint64_t size, const struct statx *stx);
 /* Before the size of i is told to the kernel. Files lock held; i->file may change meanwhile. */
 void invalidate_await_size_locked(struct fs *fs, const struct inode *i);
 

@@ -296,6 +296,20 @@ def test_no_zeros_for_who_had_it_open_before(mount):
     assert reader.call(os.pread, 5000, 0) == b"x" * 100 + b"y" * 3900
 
 
+@pytest.mark.modes("off")
+def test_who_had_it_open_before_reads_nothing_that_was_cut(mount):
+    """Nor from the page cache: the kernel is told of a size that is as large as before."""
+    mount.write_file("f", DATA)
+    reader = mount.reader("f")
+    writer = mount.open("f", os.O_WRONLY)
+    mount.declare("f", SIZE)
+    assert reader.pread(SIZE, 0) == DATA
+    writer.truncate(50_000)
+    assert mount.stat("f").st_size == SIZE
+    assert reader.errno(os.pread, 10, 60_000) == errno.EIO
+    assert reader.pread(10_000, 0) == DATA[:10_000]
+
+
 @pytest.mark.modes("off", "user")
 def test_shared_mmap_is_refused(declared):
     mount, _ = declared
