@@ -178,7 +178,7 @@ static void set_path(struct fs *fs, json_t *o, struct inode *i)
 		json_object_set_new(o, "path", json_null()); /* unlinked */
 }
 
-/* A file that is open and growing, or aborted. */
+/* A file that is open and growing, or aborted; NULL: it is complete by now. */
 static json_t *open_file(struct fs *fs, struct file *f)
 {
 	json_t *o = json_object(), *writers = json_array();
@@ -186,15 +186,13 @@ static json_t *open_file(struct fs *fs, struct file *f)
 	size_t n = 0;
 	uint64_t edge = 0;
 	struct stat st = {0};
+	bool complete;
 
-	(void)fstat(file_fd(f), &st); /* then it is 0 */
-	(void)state_edge(fs, f, (uint64_t)st.st_size, &edge);
 	set_path(fs, o, f->inode);
 	pthread_mutex_lock(&fs->files_lock);
+	complete = f->state == FILE_COMPLETE;
 	json_object_set_new(o, "state", json_string(state_name(f->state)));
-	set_number(o, "edge", edge);
 	set_number(o, "declared", f->declared);
-	json_object_set_new(o, "rate", json_real(rate_locked(f, edge)));
 	set_number(o, "readers", f->n_held);
 	json_object_set_new(
 		o, "age", json_real(f->since_ms ? (double)(clock_ms() - f->since_ms) / 1000 : 0));
@@ -209,71 +207,98 @@ static json_t *open_file(struct fs *fs, struct file *f)
 			pids[n++] = h->opener;
 	}
 	pthread_mutex_unlock(&fs->files_lock);
+	/* After the state: an end is told with all bytes before it. */
+	(void)fstat(file_fd(f), &st); /* then it is 0 */
+	(void)state_edge(fs, f, (uint64_t)st.st_size, &edge);
+	set_number(o, "edge", edge);
+	pthread_mutex_lock(&fs->files_lock);
+	json_object_set_new(o, "rate", json_real(rate_locked(f, edge)));
+	pthread_mutex_unlock(&fs->files_lock);
 	for (size_t k = 0; k < n; k++)
 		json_array_append_new(writers, writer(pids[k]));
 	json_object_set_new(o, "writers", writers);
+	if (complete)
+		json_decref(steal_ptr(&o));
 	return o;
 }
 
-static void add_open_files(struct fs *fs, json_t *files)
+/* An aborted file that nobody has open. */
+static json_t *aborted_file(struct fs *fs, const struct aborted *a)
 {
-	struct file **taken = NULL;
-	size_t n = 0, room = 0;
+	json_t *o = json_object();
+	struct statx stx = {0};
 
-	pthread_mutex_lock(&fs->files_lock);
-	list_for_each (it, &fs->files)
-		room++;
-	taken = calloc(room ? room : 1, sizeof(struct file *));
+	(void)file_stat(fs, a->inode, &stx); /* then it is 0 */
+	set_path(fs, o, a->inode);
+	json_object_set_new(o, "state", json_string(state_name(FILE_ABORTED)));
+	set_number(o, "edge", stx.stx_size);
+	set_number(o, "declared", a->declared);
+	json_object_set_new(o, "rate", json_real(0));
+	set_number(o, "readers", 0);
+	json_object_set_new(o, "age", json_null());
+	set_text(o, "reason", a->reason);
+	json_object_set_new(o, "writers", json_array());
+	return o;
+}
+
+/* What the document is about, at one moment: a file may be opened and closed meanwhile. */
+struct contents {
+	struct file **open;      /* with references */
+	struct aborted *aborted; /* copies, with references to their inodes */
+	size_t n_open, n_aborted;
+};
+
+static bool is_told_locked(const struct file *f)
+{
+	return f && f->recalled && f->state != FILE_COMPLETE;
+}
+
+static size_t length_of(const struct list *list)
+{
+	size_t n = 0;
+
+	list_for_each (it, list)
+		n++;
+	return n;
+}
+
+static void take_contents(struct fs *fs, struct contents *ret)
+{
+	*ret = (struct contents){0};
+	SCOPED_LOCK(&fs->files_lock);
+	ret->open = calloc(length_of(&fs->files) + 1, sizeof(*ret->open));
+	ret->aborted = calloc(length_of(&fs->aborted) + 1, sizeof(*ret->aborted));
+	if (!ret->open || !ret->aborted)
+		return;
 	list_for_each (it, &fs->files) {
 		struct file *f = list_entry(it, struct file, on_all);
 
-		if (taken && f->recalled && f->state != FILE_COMPLETE)
-			taken[n++] = file_ref_locked(f);
+		if (is_told_locked(f))
+			ret->open[ret->n_open++] = file_ref_locked(f);
 	}
-	pthread_mutex_unlock(&fs->files_lock);
-	for (size_t k = 0; k < n; k++) {
-		json_array_append_new(files, open_file(fs, taken[k]));
-		file_put(fs, taken[k]);
-	}
-	free(taken);
-}
-
-/* Aborted files that nobody has open. */
-static void add_aborted(struct fs *fs, json_t *files)
-{
-	struct aborted *copies = NULL;
-	size_t n = 0, room = 0;
-
-	pthread_mutex_lock(&fs->files_lock);
-	list_for_each (it, &fs->aborted)
-		room++;
-	copies = calloc(room ? room : 1, sizeof(*copies));
 	list_for_each (it, &fs->aborted) {
 		struct aborted *a = list_entry(it, struct aborted, on_all);
 
-		if (!copies || a->inode->file || !inode_try_ref(&fs->inodes, a->inode))
-			continue;
-		copies[n++] = *a;
+		if (!is_told_locked(a->inode->file) && inode_try_ref(&fs->inodes, a->inode))
+			ret->aborted[ret->n_aborted++] = *a;
 	}
-	pthread_mutex_unlock(&fs->files_lock);
-	for (size_t k = 0; k < n; k++) {
-		json_t *o = json_object();
-		struct statx stx = {0};
+}
 
-		(void)inode_stat(&fs->inodes, copies[k].inode, &stx); /* then it is 0 */
-		set_path(fs, o, copies[k].inode);
-		inode_unref(&fs->inodes, copies[k].inode);
-		json_object_set_new(o, "state", json_string(state_name(FILE_ABORTED)));
-		set_number(o, "edge", stx.stx_size);
-		set_number(o, "declared", copies[k].declared);
-		json_object_set_new(o, "rate", json_real(0));
-		set_number(o, "readers", 0);
-		json_object_set_new(o, "age", json_null());
-		set_text(o, "reason", copies[k].reason);
-		json_object_set_new(o, "writers", json_array());
-		json_array_append_new(files, o);
+static void add_files(struct fs *fs, json_t *files)
+{
+	struct contents c;
+
+	take_contents(fs, &c);
+	for (size_t k = 0; k < c.n_open; k++) {
+		json_array_append_new(files, open_file(fs, c.open[k]));
+		file_put(fs, c.open[k]);
 	}
-	free(copies);
+	for (size_t k = 0; k < c.n_aborted; k++) {
+		json_array_append_new(files, aborted_file(fs, &c.aborted[k]));
+		inode_unref(&fs->inodes, c.aborted[k].inode);
+	}
+	free(c.open);
+	free(c.aborted);
 }
 
 static json_t *mode_of(struct fs *fs)
@@ -302,8 +327,7 @@ static struct document *make_document(struct fs *fs)
 	set_text(root, "mountpoint", fs->opt.mountpoint);
 	json_object_set_new(root, "mode", mode_of(fs));
 	json_object_set_new(root, "options", options_json(&fs->opt));
-	add_open_files(fs, files);
-	add_aborted(fs, files);
+	add_files(fs, files);
 	json_object_set_new(root, "files", files);
 	text = json_dumps(root, JSON_INDENT(2));
 	json_decref(root);

@@ -81,6 +81,30 @@ def test_status_tells_of_each_growing_file(growing, mode):
     assert "rww" not in " ".join(mount.probe.call(os.listdir, mount.mnt))
 
 
+def open_and_close(path, count):
+    for _ in range(count):
+        os.close(os.open(path, os.O_RDONLY))
+
+
+def numbers_listed(path, seconds):
+    """How many files the document lists, each time it is read."""
+    over, numbers = time.monotonic() + seconds, set()
+    while time.monotonic() < over:
+        with open(path, "rb") as f:
+            numbers.add(len(json.load(f)["files"]))
+    return numbers
+
+
+@pytest.mark.modes("off")
+def test_who_opens_an_aborted_file_does_not_hide_it(mount):
+    """Nor is it listed twice."""
+    mount.writer("f").agent.kill()
+    mount.wait_state("f", "aborted")
+    busy = mount.agent().begin(open_and_close, mount.path("f"), 3000)
+    assert mount.probe.call(numbers_listed, mount.path(".rww/status"), 0.5) == {1}
+    busy.result()
+
+
 def open_in_a_thread(path):
     """The thread stays."""
     opened = queue.SimpleQueue()
