@@ -51,7 +51,11 @@ static FILE *open_status(const char *mountpoint)
 	if (asprintf(&path, "%s/.rww/status", mountpoint) < 0)
 		return NULL;
 	f = fopen(path, "re");
-	if (!f && errno == ENOENT) /* any more */
+	if (!f && (errno == ENOENT || errno == ENOTDIR) && mounts_is_rwwfs(mountpoint))
+		log_error("%s: a part of an rwwfs mount, which tells its status where it is "
+			  "mounted as a whole",
+			mountpoint);
+	else if (!f && errno == ENOENT) /* any more */
 		log_error("%s: not on an rwwfs mount", mountpoint);
 	else if (!f)
 		(void)complain(path, errno);

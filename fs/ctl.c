@@ -83,7 +83,12 @@ static int check_file(const char *path)
 
 	if (r < 0)
 		return r;
-	if (stat(path, &st) == 0 && S_ISREG(st.st_mode))
+	if (stat(path, &st) < 0) {
+		r = -errno; /* it went away meanwhile */
+		log_error("%s: %s", path, ctl_strerror(-r));
+		return r;
+	}
+	if (S_ISREG(st.st_mode))
 		return 0;
 	log_error("%s: not a regular file", path);
 	return -EINVAL;

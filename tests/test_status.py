@@ -261,6 +261,22 @@ def test_a_mount_of_long_names_is_known(tmp_path):
     assert f"ready: {store} on {mnt}: passthrough " in started.stderr
 
 
+@pytest.mark.modes("off")
+def test_rwwctl_where_a_part_is_bound(mount):
+    mount.probe.call(os.mkdir, mount.path("d"))
+    mount.writer("d/f").write(b"x")
+    part = os.path.join(mount.run, "part")
+    os.mkdir(part)
+    subprocess.run(["mount", "--bind", mount.path("d"), part], check=True, timeout=procs.seconds(10))
+    try:
+        _, error = rwwctl(mount, "status", part, code=1)
+        rwwctl(mount, "wait", "--timeout=0", f"{part}/f", code=124)
+    finally:
+        subprocess.run(["umount", part], check=True, timeout=procs.seconds(10))
+    assert error == f"rwwctl: {part}: a part of an rwwfs mount, which tells its status where it is " \
+                    "mounted as a whole\n"
+
+
 def test_rwwctl_watch_into_a_pipe(growing):
     mount, _ = growing
     out, _ = rwwctl(mount, "watch", "--interval", "0.1", "--count", "3", mount.mnt)
