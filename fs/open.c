@@ -90,13 +90,13 @@ static bool writes_itself(fuse_req_t req, struct file *f)
 }
 
 /* Whoever was sent back comes again at once, through another lookup or, by /proc/self/fd, without.
- */
+ * i: by which file, NULL: by any. */
 static bool was_sent_back_locked(struct fs *fs, const struct inode *i, pid_t pid)
 {
 	for (size_t k = 0; k < SENT_BACK; k++) {
 		struct sent_back *s = &fs->sent_back[k];
 
-		if (s->inode == i && s->pid == pid) {
+		if (s->inode && s->pid == pid && (!i || s->inode == i)) {
 			*s = (struct sent_back){0};
 			return true;
 		}
@@ -117,7 +117,9 @@ static void send_back_locked(struct fs *fs, const struct inode *i, pid_t pid)
 
 /*
  * How a follower of f is to be opened. *sent_back: whether it was before, which the kernel takes
- * once; kept while it waits, for the file may have been cut and have become empty again.
+ * once; kept while it waits, for the file may have been cut and have become empty again. Who was
+ * sent back by another file, that had the name until then, waits a moment instead: the kernel hears
+ * of f's size from the write that has just been made.
  */
 static enum decision decide_follower(
 	fuse_req_t req, struct file *f, const struct fuse_file_info *fi, bool *sent_back)
@@ -125,7 +127,7 @@ static enum decision decide_follower(
 	struct fs *fs = fs_of(req);
 	pid_t pid = fuse_req_ctx(req)->pid;
 	struct stat st;
-	bool empty, told;
+	bool empty, told, elsewhere;
 
 	if (fstat(file_fd(f), &st) < 0)
 		return OPEN_NOW; /* its reads will say so */
@@ -133,9 +135,14 @@ static enum decision decide_follower(
 	empty = st.st_size == 0 || f->hidden_from == 0;
 	*sent_back |= was_sent_back_locked(fs, f->inode, pid);
 	told = *sent_back || f->inode->size_told;
-	if (!empty && !told)
+	elsewhere = !empty && !told && was_sent_back_locked(fs, NULL, pid);
+	if (!empty && !told && !elsewhere)
 		send_back_locked(fs, f->inode, pid);
 	pthread_mutex_unlock(&fs->files_lock);
+	if (elsewhere) {
+		*sent_back = true;
+		return OPEN_TRY;
+	}
 	if (!empty)
 		return told ? OPEN_NOW : OPEN_LOOK_UP;
 	if ((fi->flags & O_NONBLOCK) || writes_itself(req, f))

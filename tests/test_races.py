@@ -321,3 +321,34 @@ def test_an_open_file_is_there_in_the_moment_it_is_removed(mount):
     users = [mount.agent().begin(use_while_removed, mount.path("f"), 3) for _ in range(3)]
     assert sum(user.result() for user in users) > 0
     maker.result()
+
+
+def replace_by_growing(path, seconds):
+    """By files that get their first byte when they have the name."""
+    over, new = time.monotonic() + seconds, f"{path}.{os.getpid()}"
+    while time.monotonic() < over:
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        os.rename(new, path)
+        os.write(fd, b"x")
+        os.close(fd)
+
+
+def errors_of_opens(path, seconds):
+    over, seen = time.monotonic() + seconds, set()
+    while time.monotonic() < over:
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+        except OSError as e:
+            seen.add(errno.errorcode[e.errno])
+    return seen
+
+
+@pytest.mark.modes("on")
+def test_a_name_that_others_get_while_it_is_opened(mount):
+    """An open is told to look again (ESTALE), and finds another file, not told of either."""
+    mount.write_file("f", b"x")
+    replacing = [mount.agent().begin(replace_by_growing, mount.path("f"), 0.8) for _ in range(3)]
+    readers = [mount.agent().begin(errors_of_opens, mount.path("f"), 0.7) for _ in range(2)]
+    assert [r.result() for r in readers] == [set(), set()]
+    for r in replacing:
+        r.result()
