@@ -119,7 +119,8 @@ static void send_back_locked(struct fs *fs, const struct inode *i, pid_t pid)
  * How a follower of f is to be opened. *sent_back: whether it was before, which the kernel takes
  * once; kept while it waits, for the file may have been cut and have become empty again. Who was
  * sent back by another file, that had the name until then, waits a moment instead: the kernel hears
- * of f's size from the write that has just been made.
+ * of f's size from the write that has just been made. So do those of other pid namespaces, who look
+ * all the same.
  */
 static enum decision decide_follower(
 	fuse_req_t req, struct file *f, const struct fuse_file_info *fi, bool *sent_back)
@@ -127,7 +128,7 @@ static enum decision decide_follower(
 	struct fs *fs = fs_of(req);
 	pid_t pid = fuse_req_ctx(req)->pid;
 	struct stat st;
-	bool empty, told, elsewhere;
+	bool empty, told, waits;
 
 	if (fstat(file_fd(f), &st) < 0)
 		return OPEN_NOW; /* its reads will say so */
@@ -135,11 +136,11 @@ static enum decision decide_follower(
 	empty = st.st_size == 0 || f->hidden_from == 0;
 	*sent_back |= was_sent_back_locked(fs, f->inode, pid);
 	told = *sent_back || f->inode->size_told;
-	elsewhere = !empty && !told && was_sent_back_locked(fs, NULL, pid);
-	if (!empty && !told && !elsewhere)
+	waits = !empty && !told && (pid == 0 || was_sent_back_locked(fs, NULL, pid));
+	if (!empty && !told && !waits)
 		send_back_locked(fs, f->inode, pid);
 	pthread_mutex_unlock(&fs->files_lock);
-	if (elsewhere) {
+	if (waits) {
 		*sent_back = true;
 		return OPEN_TRY;
 	}

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 import signal
+import subprocess
 import threading
 import time
 
@@ -12,7 +13,7 @@ import pytest
 
 from harness import mount as mounts
 from harness import procs
-from harness.agent import read_exactly
+from harness.agent import Agent, read_exactly
 from harness.data import pattern
 from harness.tools import sha256
 
@@ -25,7 +26,6 @@ def rounds_of(count):
 
 
 def run_helper(mount, program, *args, timeout):
-    import subprocess
     process = mount.popen([program, *map(str, args)], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE)
     try:
@@ -352,3 +352,34 @@ def test_a_name_that_others_get_while_it_is_opened(mount):
     assert [r.result() for r in readers] == [set(), set()]
     for r in replacing:
         r.result()
+
+
+def start_over(path, seconds):
+    over = time.monotonic() + seconds
+    while time.monotonic() < over:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.write(fd, b"x")
+        os.close(fd)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root: not running as root")
+def test_opens_by_those_whom_the_daemon_cannot_tell_apart(tmp_path):
+    """It runs in a pid namespace of its own, as in a container."""
+    store, mnt = tmp_path / "s", tmp_path / "m"
+    store.mkdir()
+    mnt.mkdir()
+    daemon = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", mounts.BINARY, "-f",
+                               store, mnt], stderr=subprocess.PIPE, preexec_fn=procs.die_with_parent)
+    agents = [Agent() for _ in range(7)]
+    try:
+        procs.wait_until(lambda: mounts.mount_entry(str(mnt)), "the mount")
+        writing = agents[0].begin(start_over, str(mnt / "f"), 0.6)
+        procs.wait_until((store / "f").exists, "the file")
+        opening = [agent.begin(errors_of_opens, str(mnt / "f"), 0.4) for agent in agents[1:]]
+        assert [o.result() for o in opening] == [set()] * 6
+        writing.result()
+    finally:
+        for agent in agents:
+            agent.end()
+        mounts.rescue(str(mnt))
+        daemon.communicate(timeout=procs.seconds(10))
