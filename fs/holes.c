@@ -15,12 +15,13 @@
  *  - a block with data whose successor in the range has data too is full.
  * In the block in which the range ends neither tells by what lies behind the range: that was there
  * before. In space that the store has in reserve, by fallocate or by itself, it calls blocks data
- * that were merely read, or written beside; reserve.h knows better. Where it does not, bytes alone
- * count. So they do on tmpfs, where what is read through a mapping is data from then on, on an
- * overlay, which may be on one, and for a file that may be written through a mapping: one byte
- * makes data of all that the cache holds together with it, hundreds of blocks perhaps. What cannot
- * be proved is held until the file completes. Not seen at all is a gap within one block, made by a
- * passthrough writer that seeks over a few bytes: the man page says so.
+ * that were merely read, or written beside; reserve.h knows better, of zeros once they are on the
+ * disk, which writeout.h sees to. Where it does not, bytes alone count. So they do on tmpfs, where
+ * what is read through a mapping is data from then on, on an overlay, which may be on one, and for
+ * a file that may be written through a mapping: one byte makes data of all that the cache holds
+ * together with it, hundreds of blocks perhaps. What cannot be proved is held until the file
+ * completes. Not seen at all is a gap within one block, made by a passthrough writer that seeks
+ * over a few bytes: the man page says so.
  */
 #include "fs/holes.h"
 
@@ -141,19 +142,15 @@ static uint64_t believed(struct fs *fs, struct file *f, struct range r, bool byt
 	while (pos < limit) {
 		uint64_t block = block_start(fs, pos), next = block + fs->block;
 		size_t part = part_of(fs, r, block), proven = nonzero_length(fd, block, part);
-		bool next_begun;
 
 		if (!proven && (bytes_only || !has_data(fd, block) ||
 				       in_reserve(fs, f, block, part, r.end)))
 			break;
-		next_begun = is_begun(fs, f, r, bytes_only, next);
-		if (next_begun) {
-			pos = next;
-			continue;
+		if (!is_begun(fs, f, r, bytes_only, next)) {
+			pos = block + proven > pos ? block + proven : pos;
+			break;
 		}
-		if (block + proven > pos)
-			pos = block + proven;
-		break;
+		pos = next;
 	}
 	return pos < limit ? pos : limit;
 }
