@@ -244,7 +244,7 @@ struct MHD_Response *body_of_live(struct request *rq, const struct live_view *vi
 	size_t block;
 
 	if (request_is_head(rq))
-		return reply_without_content(length);
+		return reply_without_content(rq, length);
 	b = calloc(1, sizeof(*b));
 	if (!b)
 		return NULL;

@@ -65,7 +65,7 @@ static void validator_headers(struct MHD_Response *r, const struct validator *v)
 enum MHD_Result reply_not_modified(struct request *rq, const struct validator *v)
 {
 	struct MHD_Response *r = reply_without_content(
-		v->present ? (uint64_t)rq->resource.st.st_size : MHD_SIZE_UNKNOWN);
+		rq, v->present ? (uint64_t)rq->resource.st.st_size : MHD_SIZE_UNKNOWN);
 
 	if (v->present)
 		validator_headers(r, v);

@@ -69,13 +69,17 @@ static ssize_t no_content(void *cls, uint64_t pos, char *buf, size_t max)
 	return MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
-/* libmicrohttpd 0.9.75 sends the end of a chunked body even where there is no body. */
-struct MHD_Response *reply_without_content(uint64_t length)
+/* libmicrohttpd 0.9.75 sends the end of a chunked body even where there is no body, so it is told
+ * of a client that has no chunks, upon which it closes. */
+struct MHD_Response *reply_without_content(struct request *rq, uint64_t length)
 {
 	struct MHD_Response *r =
 		MHD_create_response_from_callback(length, 1, no_content, NULL, NULL);
 
-	if (r && length == MHD_SIZE_UNKNOWN)
+	if (length != MHD_SIZE_UNKNOWN)
+		return r;
+	rq->last = true;
+	if (r)
 		(void)MHD_set_response_options(r, MHD_RF_HTTP_VERSION_1_0_ONLY, MHD_RO_END);
 	return r;
 }

@@ -37,8 +37,9 @@ enum MHD_Result reply_too_large(struct request *rq);
 enum MHD_Result reply_empty(struct request *rq, unsigned status);
 /* Status and Location of name (not encoded yet), with a slash at its end when directory. */
 enum MHD_Result reply_redirect(struct request *rq, unsigned status, const char *name);
-/* For HEAD and 304: what tells of so many bytes, or MHD_SIZE_UNKNOWN, and has none. */
-struct MHD_Response *reply_without_content(uint64_t length);
+/* For HEAD and 304: what tells of so many bytes, or MHD_SIZE_UNKNOWN, and has none. The latter is
+ * the last answer of its connection. */
+struct MHD_Response *reply_without_content(struct request *rq, uint64_t length);
 /* Takes t's text over. */
 struct MHD_Response *reply_text_response(struct text *t, const char *type);
 

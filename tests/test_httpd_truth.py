@@ -559,7 +559,8 @@ def test_head_of_a_file_without_a_length_has_no_content(growing, headers, aborte
     mount, web, _ = growing
     if aborted:
         mount.abort("f.txt")
-    client = web.connect()
-    response = client.request("/f.txt", "HEAD", **headers)
+    client = web.connect().begin("/f.txt", "HEAD", **headers).begin("/f.txt")
+    response = client.response()
     assert response.status == 200 and "content-length" not in response.headers
-    assert "transfer-encoding" not in response.headers and client.is_closed()
+    assert "transfer-encoding" not in response.headers and response.headers["connection"] == "close"
+    assert client.buffer == b"" and client.is_closed()
