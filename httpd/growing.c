@@ -18,6 +18,8 @@
 #include "httpd/server.h"
 #include "httpd/view.h"
 
+#define BEHIND_MS 1 /* between looks whether the follow thread knows it, too */
+
 static int follow_resource(struct request *rq)
 {
 	struct live *live;
@@ -81,6 +83,26 @@ static enum range_plan plan_of(
 	if (!range_counts || view_is_live(rq) || !request_range(rq, &set))
 		return PLAN_WHOLE;
 	return range_of_growing(&set, &file, ret);
+}
+
+/* The follow thread hears of a write, a cut, a promise or an end a moment after the mount knows of
+ * it, and later when it is busy: what it knows may be older than the request. Only where that
+ * differs from what the mount told when the file was opened, which may be the older one, the mount
+ * is asked. Where the edge is, matters to ranges. */
+static bool is_behind(const struct request *rq, const struct live_view *view, enum range_plan plan)
+{
+	const struct progress *told = &rq->resource.told;
+	bool shorter = plan != PLAN_WHOLE && view->edge < told->edge;
+	struct live_view now;
+
+	if (view->state != STATE_GROWING)
+		return false;
+	if (!shorter && told->state == STATE_GROWING && view->cuts == told->cuts &&
+		view->declared == told->declared && view->size == told->size)
+		return false;
+	return live_look(rq->live, &now) &&
+	       ((shorter && now.edge > view->edge) || now.state != STATE_GROWING || now.truncated ||
+		       now.declared != view->declared || now.size != view->size);
 }
 
 /* After PLAN_HOLD: true when there is an answer, in *ret_result. Who resumes a download takes 416
@@ -167,6 +189,12 @@ enum MHD_Result growing_answer(struct request *rq, bool *ret_again)
 			return MHD_YES;
 		}
 		plan = plan_of(rq, &view, range_counts, &range);
+		if (is_behind(rq, &view, plan)) {
+			r = reader_held(rq, follow_delay(&rq->waiter, BEHIND_MS));
+			if (r)
+				return r > 0 ? MHD_YES : MHD_NO;
+			continue;
+		}
 		if (plan != PLAN_HOLD) {
 			resource_close(&rq->resource); /* the live has its own, for all */
 			return answer(rq, &view, plan, &range);

@@ -153,7 +153,7 @@ static int ask_state(int fd, size_t data_max, struct resource *ret)
 	if (p.state == STATE_COMPLETE)
 		ret->st.st_size = (off_t)p.edge;
 	ret->state = p.state;
-	ret->cuts = p.cuts;
+	ret->told = p;
 	return 0;
 }
 
@@ -177,7 +177,7 @@ bool resource_was_cut(const struct resource *r)
 
 	if (r->state == STATE_PLAIN)
 		return false;
-	if (state_progress(r->fd, &p) < 0 || p.cuts != r->cuts)
+	if (state_progress(r->fd, &p) < 0 || p.cuts != r->told.cuts)
 		return true;
 	return p.edge <= (uint64_t)r->st.st_size &&
 	       !stat_at(r->fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, &st) &&
@@ -193,6 +193,7 @@ static int take(const struct server *s, int opened, size_t data_max, struct reso
 	if (fd < 0)
 		return fd;
 	ret->state = STATE_PLAIN;
+	ret->told = (struct progress){0};
 	ret->data = NULL;
 	r = stat_at(fd, "", AT_EMPTY_PATH, &ret->st);
 	if (r < 0)

@@ -14,11 +14,11 @@
 struct server;
 
 struct resource {
-	int fd;           /* ROOT_READ for a file, O_RDONLY for a directory; -1: not open */
-	struct stat st;   /* what kind, how long and when changed; the rest is 0 */
-	enum state state; /* STATE_PLAIN for directories and where there are no states */
-	uint64_t cuts;    /* of struct progress, when the file has a state */
-	char *data;       /* all st.st_size bytes, as they were at that moment; NULL: not read */
+	int fd;               /* ROOT_READ for a file, O_RDONLY for a directory; -1: not open */
+	struct stat st;       /* what kind, how long and when changed; the rest is 0 */
+	enum state state;     /* STATE_PLAIN for directories and where there are no states */
+	struct progress told; /* by the mount, of a file that has a state; nothing is 0 */
+	char *data; /* all st.st_size bytes, as they were at that moment; NULL: not read */
 };
 
 #define RESOURCE_SMALL ((size_t)32 << 10) /* up to about here a copy beats sendfile(2) anyhow */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """rww-httpd against writers who change their mind: no wrong byte, no clean end of half a file."""
 import os
+import re
 import signal
 import socket
 import ssl
@@ -395,6 +396,57 @@ def test_nothing_follows_an_answer_that_was_cut(growing):
     mount.abort("f.txt")
     assert response.cut() == ("closed", b"")
     assert client.buffer == b""
+
+
+# -- others follow the file already
+
+def follow_thread(web):
+    """It sleeps in the epoll that has the inotify."""
+    found = procs.descriptors(web.pid)
+    inotify = next(fd for fd, what in found.items() if "inotify" in what)
+
+    def has_it(fd):
+        with open(f"/proc/{web.pid}/fdinfo/{fd}") as f:
+            return re.search(rf"^tfd: +{inotify} ", f.read(), re.MULTILINE)
+
+    epoll = next(fd for fd, what in found.items() if "eventpoll" in what and has_it(fd))
+    for tid in os.listdir(f"/proc/{web.pid}/task"):
+        call = procs.syscall(web.pid, tid)
+        if call and call[0] == procs.SYSCALLS["epoll_wait"] and call[1][0] == epoll:
+            return int(tid)
+    return None
+
+
+@pytest.mark.modes("on")
+@pytest.mark.parametrize("what, headers, told, body", [
+    ("grew", {"Range": "bytes=-10"}, "bytes 190-199/*", b"x" * 10),
+    ("exceeds its size", {}, None, pattern(100) + b"x" * 100),
+    ("started over", {}, None, b"x" * 100),
+    ("failed", {"Range": "bytes=-10"}, "bytes 190-9007199254740991/*", b"x" * 10)],
+    ids=["grew", "exceeds", "afresh", "failed"])
+def test_what_came_before_a_request_is_known(serve, mount, what, headers, told, body):
+    """Though the thread that follows the file for others has not heard of it."""
+    web = serve(mount.mnt, "--threads=1", identity=mount.identity())
+    mount.write_file("other", b"other")
+    writer = mount.writer("f.txt")
+    writer.write(pattern(100))
+    if what == "exceeds its size":
+        mount.declare("f.txt", 150)
+    web.request("/f.txt")
+    web.wait_held(1)
+    with procs.stopped_thread(procs.wait_until(lambda: follow_thread(web), "its sleep")):
+        if what == "started over":
+            writer.truncate(0)
+        writer.pwrite(b"x" * 100, 0 if what == "started over" else 100)
+        if what == "failed":
+            mount.abort("f.txt")
+        client = web.connect().begin("/f.txt", **headers)
+        assert web.get("/other") == b"other"  # the one worker has looked at the other request
+    response = client.response()
+    assert response.headers.get("content-range") == told
+    assert ("content-length" in response.headers) == (what == "grew")
+    writer.close()
+    assert (response.cut()[1] if what == "failed" else response.rest()) == body
 
 
 # -- a file that is replaced while it is looked at

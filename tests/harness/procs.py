@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Waiting for conditions, and what the kernel says about a process."""
+import contextlib
 import ctypes
 import errno
 import os
@@ -9,6 +10,7 @@ import time
 
 libc = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
+PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000
 
 # Sanitizer builds are slower; conftest raises this, deadlines only ever mean "something is stuck".
 TIME_SCALE = [1]
@@ -77,6 +79,21 @@ def pause(pid):
     kill(pid, signal.SIGSTOP)
     wait_until(lambda: {state(int(tid)) for tid in os.listdir(f"/proc/{pid}/task")} == {"T"},
                f"{pid} to stop")
+
+
+@contextlib.contextmanager
+def stopped_thread(tid):
+    """This one alone, by ptrace(2)."""
+    def ptrace(request):
+        assert not libc.ptrace(request, tid, None, None), os.strerror(ctypes.get_errno())
+
+    ptrace(PTRACE_SEIZE)
+    ptrace(PTRACE_INTERRUPT)
+    os.waitpid(tid, WALL)
+    try:
+        yield
+    finally:
+        ptrace(PTRACE_DETACH)
 
 
 def state(pid):
