@@ -85,16 +85,13 @@ static int file_progress(const struct server *s, int directory, const char *name
 	autoclose int fd = -1;
 	int r = 0;
 
-	if (st->st_dev == s->live_device) {
-		*ret = state_or_plain_at(directory, name, size);
-		return 0;
-	}
+	if (st->st_dev == s->live_device)
+		return state_or_plain_at(directory, name, size, ret);
 	if (st->st_dev != s->plain_device) {
 		fd = openat(directory, name, ROOT_READ | O_NOFOLLOW | O_CLOEXEC);
 		r = fd < 0 ? -errno : resource_may_grow(s, fd, st);
 	}
-	*ret = state_or_plain(r > 0 ? fd : -1, size);
-	return is_shortage(r) ? r : 0;
+	return r > 0 ? state_or_plain(fd, size, ret) : state_of_error(r, size, ret);
 }
 
 /* One that is about to grow, or to end, and cannot be opened before: as one that is being cut. */
@@ -128,9 +125,9 @@ static int follow_link(const struct request *rq, struct listing_entry *e, struct
 	if (r < 0)
 		return r;
 	*ret = target.st;
-	e->progress = state_or_plain(target.fd, (uint64_t)target.st.st_size);
+	r = state_or_plain(target.fd, (uint64_t)target.st.st_size, &e->progress);
 	resource_close(&target);
-	return 0;
+	return r;
 }
 
 /* 1, or 0 for what is neither file nor directory, or gone; -errno when that cannot be told now. */

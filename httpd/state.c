@@ -124,30 +124,40 @@ int state_progress(int fd, struct progress *ret)
 	return r < 0 ? r : progress_parse(buf, ret);
 }
 
-static struct progress plain_unless(int r, const struct progress *known, uint64_t st_size)
+/* A name that is gone is no plain file, nor is one on a mount that is. */
+int state_of_error(int error, uint64_t st_size, struct progress *ret)
 {
-	if (!r)
-		return *known;
-	return (struct progress){
-		.state = r == -EAGAIN ? STATE_GROWING : STATE_PLAIN, .edge = st_size};
+	switch (error) {
+	case -EAGAIN:
+		*ret = (struct progress){.state = STATE_GROWING, .edge = st_size};
+		return 0;
+	case 0:
+	case -ENODATA:
+	case -EOPNOTSUPP:
+	case -EACCES:
+	case -EPERM:
+		*ret = (struct progress){.state = STATE_PLAIN, .edge = st_size};
+		return 0;
+	default:
+		return error;
+	}
 }
 
-struct progress state_or_plain(int fd, uint64_t st_size)
+int state_or_plain(int fd, uint64_t st_size, struct progress *ret)
 {
-	struct progress p;
+	int r = state_progress(fd, ret);
 
-	return plain_unless(state_progress(fd, &p), &p, st_size);
+	return r < 0 ? state_of_error(r, st_size, ret) : 0;
 }
 
-struct progress state_or_plain_at(int directory, const char *name, uint64_t st_size)
+int state_or_plain_at(int directory, const char *name, uint64_t st_size, struct progress *ret)
 {
 	char path[sizeof("/proc/self/fd/-2147483648/") + NAME_MAX], buf[PROGRESS_SIZE] = "";
-	struct progress p;
+	int r;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", directory, name);
-	if (lgetxattr(path, PROGRESS, buf, sizeof(buf) - 1) < 0)
-		return plain_unless(-errno, &p, st_size);
-	return plain_unless(progress_parse(buf, &p), &p, st_size);
+	r = lgetxattr(path, PROGRESS, buf, sizeof(buf) - 1) < 0 ? -errno : progress_parse(buf, ret);
+	return r < 0 ? state_of_error(r, st_size, ret) : 0;
 }
 
 int state_declare_size(int fd, uint64_t size)

@@ -35,12 +35,14 @@ struct progress {
 /* -EAGAIN while it is being cut, which takes its time on some disks. */
 int state_progress(int fd, struct progress *ret);
 
-/* The same, but then it is growing; without fd (-1), or of a file that has no state: STATE_PLAIN,
- * and st_size is its edge.
- */
-struct progress state_or_plain(int fd, uint64_t st_size);
+/* The same, but then it is growing; of a file that has no state, or none for us: STATE_PLAIN.
+ * Either way st_size is its edge. */
+int state_or_plain(int fd, uint64_t st_size, struct progress *ret);
 /* The same of a name in a directory, which need not be opened for it; no symlink is followed. */
-struct progress state_or_plain_at(int directory, const char *name, uint64_t st_size);
+int state_or_plain_at(int directory, const char *name, uint64_t st_size, struct progress *ret);
+/* The same of one of which this (negative errno, or 0 without states) came when it was to be asked.
+ */
+int state_of_error(int error, uint64_t st_size, struct progress *ret);
 
 int state_declare_size(int fd, uint64_t size);
 int state_abort(int fd, const char *reason); /* which user.rww.reason tells */

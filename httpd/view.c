@@ -73,10 +73,13 @@ static void text_box(struct text *t, uint64_t size)
 enum MHD_Result view_answer(struct request *rq)
 {
 	enum view_kind kind = view_kind_of(rq->server->mime, rq->name);
-	struct progress p = state_or_plain(rq->resource.fd, (uint64_t)rq->resource.st.st_size);
+	struct progress p;
 	struct text t = {0};
 	struct MHD_Response *r;
+	int error = state_or_plain(rq->resource.fd, (uint64_t)rq->resource.st.st_size, &p);
 
+	if (error < 0)
+		return reply_errno(rq, error);
 	page_begin(&t, rq->name);
 	text_put(&t, "<div class=\"bar\"><span role=\"status\">");
 	page_state(&t, &p);

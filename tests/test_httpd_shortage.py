@@ -3,6 +3,7 @@
 of a mount. A moment later, or for another request, there may be enough; until then no answer may be
 wrong for want of it. The sanitizers have their own malloc, and need descriptors at the end."""
 import base64
+import json
 import os
 import resource
 
@@ -194,6 +195,23 @@ def test_the_largest_file_on_a_mount(serve, mount):
 
 
 # -- an answer of a mount
+
+@pytest.mark.modes("on")
+def test_a_name_that_goes_while_its_page_is_made(serve, mount):
+    """The file that had it grows on: no page calls it complete."""
+    tools.need("strace")
+    os.mkdir(mount.path("d"))
+    writer = mount.writer("d/old")
+    writer.write(b"begin")
+    web = serve(mount.mnt, wrapper=[
+        "strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=lgetxattr", "-e",
+        "inject=lgetxattr:delay_enter=300000"])
+    client = web.connect().begin("/d/", Accept="application/json")
+    procs.wait_until(lambda: mount.path("d") in web.leaked().values(), "the page to be begun")
+    os.rename(mount.path("d/old"), mount.path("new"))
+    assert json.loads(client.response().rest())["entries"] == []
+    writer.close()
+
 
 @pytest.mark.modes("on", "off")
 def test_a_mount_that_dies_before_it_is_asked(serve, mode, make_mount):
