@@ -58,6 +58,7 @@ struct file {
 	struct list completing;          /* completer.h; likewise */
 	struct list writing_out;         /* writeout.h; likewise */
 	struct range to_write_out;
+	uint32_t doubts;             /* writeout.h: how often it was asked for */
 	struct list on_all;          /* fs->files */
 	uint64_t rate_ms, rate_size; /* status.c: when its speed was last measured, and its size */
 	double rate;                 /* bytes per second */

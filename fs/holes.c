@@ -155,19 +155,32 @@ static uint64_t believed(struct fs *fs, struct file *f, struct range r, bool byt
 	return pos < limit ? pos : limit;
 }
 
+/* Before it there was no gap in the store's reserve, nor a hole: its bytes have been given out. */
+static uint64_t examined(struct fs *fs, struct file *f)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	return f->examined;
+}
+
 /* Where written bytes end before a hole. A block of zeros before it may be written, and is in
  * doubt; if it is of the store's reserve, so is the one before it. */
 static uint64_t written_before(struct fs *fs, struct file *f, uint64_t hole)
 {
-	while (hole) {
+	uint64_t sure = examined(fs, f);
+
+	if (sure > hole)
+		sure = 0; /* it came later */
+	while (hole > sure) {
 		size_t before = hole < fs->block ? hole : fs->block, n;
 
 		hole -= before; /* the store's blocks may be smaller */
 		n = nonzero_length(file_fd(f), hole, before);
-		if (n || !in_reserve(fs, f, hole, before, hole + before))
-			return hole + n;
+		if (n || !in_reserve(fs, f, hole, before, hole + before)) {
+			hole += n;
+			break;
+		}
 	}
-	return 0;
+	return hole > sure ? hole : sure;
 }
 
 /* Likewise, where they begin again. */
@@ -293,16 +306,12 @@ static int remember_gap_at(struct fs *fs, struct file *f, uint64_t pos)
 	int fd = file_fd(f);
 	struct range r;
 	struct stat st;
-	bool known;
 
 	if (!file_is_passthrough(f))
 		return 0;
 	if (!has_data(fd, pos))
 		return remember_holes(fs, f, pos, pos + 1);
-	pthread_mutex_lock(&fs->files_lock);
-	known = pos < f->examined;
-	pthread_mutex_unlock(&fs->files_lock);
-	if (known)
+	if (pos < examined(fs, f))
 		return 0;
 	if (fstat(fd, &st) < 0)
 		return -errno;
@@ -338,13 +347,15 @@ static bool find_gap(struct fs *fs, struct file *f, uint64_t offset, uint64_t en
 }
 
 /* How much of [offset, end) there is for sure if there may be a gap at start, which then pads the
- * block before it. */
+ * block before it, but for what was there before. */
 static ssize_t before_doubt(
 	struct fs *fs, struct file *f, uint64_t offset, uint64_t end, uint64_t start)
 {
-	uint64_t sure = start ? block_start(fs, start - 1) : 0;
+	uint64_t sure = start ? block_start(fs, start - 1) : 0, before = examined(fs, f);
 
 	sure += nonzero_length(file_fd(f), sure, fs->block);
+	if (before <= start && before > sure)
+		sure = before;
 	if (sure > end)
 		sure = end;
 	return sure > offset ? (ssize_t)(sure - offset) : 0;

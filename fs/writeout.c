@@ -61,6 +61,7 @@ void writeout_add(struct fs *fs, struct file *f, struct range part)
 	struct writeout *w = &fs->writeout;
 
 	SCOPED_LOCK(&fs->files_lock);
+	f->doubts++;
 	if (w->stop)
 		return;
 	if (!list_is_linked(&f->writing_out)) {

@@ -45,9 +45,29 @@
 #define EVENTS       128
 #define UNWATCHED_MS 10
 #define SHORTAGE_MS  50
+#define SETTLE_MS    5
 #define GIVES        2048 /* in one turn, some 10 ms; for who comes later, workers send */
 
 /* -- looking ---------------------------------------------------------------------------------- */
+
+/* True when deadline_ms is now the next one. */
+static bool deadline_lower(struct follow *f, uint64_t deadline_ms)
+{
+	uint_fast64_t next = atomic_load(&f->next_deadline_ms);
+
+	while (!next || next > deadline_ms)
+		if (atomic_compare_exchange_weak(&f->next_deadline_ms, &next, deadline_ms))
+			return true;
+	return false;
+}
+
+static bool live_is_settling(struct live *live)
+{
+	struct live_view view;
+
+	live_view(live, &view);
+	return view.state == STATE_GROWING && view.settling;
+}
 
 /* After the mount was asked: lets go of a file that has ended, so that who comes now finds it as it
  * is, and wakes. */
@@ -60,6 +80,8 @@ static void live_settle(struct follow *f, struct live *live)
 		SCOPED_LOCK(&f->table_lock);
 		live_unwatch_locked(f, live);
 	}
+	if (view.state == STATE_GROWING && view.settling)
+		(void)deadline_lower(f, clock_ms() + SETTLE_MS); /* this thread looks at it next */
 	(void)live_wake(f, live, false); /* deadlines are looked at by their own timer */
 }
 
@@ -85,17 +107,6 @@ static void lives_recheck(struct follow *f)
 			live_changed(f, all[i]);
 }
 
-/* True when deadline_ms is now the next one. */
-static bool deadline_lower(struct follow *f, uint64_t deadline_ms)
-{
-	uint_fast64_t next = atomic_load(&f->next_deadline_ms);
-
-	while (!next || next > deadline_ms)
-		if (atomic_compare_exchange_weak(&f->next_deadline_ms, &next, deadline_ms))
-			return true;
-	return false;
-}
-
 static void lives_wake_due(struct follow *f, bool everybody)
 {
 	unsigned count;
@@ -104,8 +115,13 @@ static void lives_wake_due(struct follow *f, bool everybody)
 
 	atomic_store(&f->next_deadline_ms, 0);
 	for (unsigned i = 0; i < count; i++) {
-		uint64_t deadline = live_wake(f, all[i], everybody);
+		uint64_t deadline;
 
+		if (live_is_settling(all[i])) {
+			live_ask(all[i]);
+			live_settle(f, all[i]);
+		}
+		deadline = live_wake(f, all[i], everybody);
 		if (deadline && (!next || deadline < next))
 			next = deadline;
 		live_put(f, all[i]);
@@ -286,10 +302,12 @@ static enum hold hold_until(
 {
 	struct follow *f = w->peer->follow;
 	enum hold hold = HOLD_READY;
+	bool settling;
 
 	pthread_mutex_lock(&f->table_lock);
 	w->peer->waiter = w;
 	pthread_mutex_lock(&live->lock);
+	settling = live->view.settling;
 	w->offset = offset;
 	w->deadline_ms = deadline_ms;
 	w->by_call = live == f->calls;
@@ -304,6 +322,8 @@ static enum hold hold_until(
 	}
 	pthread_mutex_unlock(&live->lock);
 	pthread_mutex_unlock(&f->table_lock);
+	if (hold == HOLD_HELD && settling && deadline_lower(f, clock_ms() + SETTLE_MS))
+		wake(f);
 	if (hold == HOLD_HELD && deadline_ms && deadline_lower(f, deadline_ms))
 		wake(f);
 	return hold;

@@ -78,6 +78,7 @@ static bool view_ask(int fd, struct live_view *view)
 	view->state = now.state;
 	if (now.state == STATE_COMPLETE) /* which ends the declaration */
 		return true;
+	view->settling = now.settling;
 	view->declared = now.declared;
 	view->size = now.size;
 	return true;

@@ -30,6 +30,7 @@ struct live_view {
 	bool lost;      /* the mount does not answer; state is STATE_ABORTED */
 	bool asked;     /* the mount; cuts counts from there */
 	uint64_t cuts;  /* see struct progress */
+	bool settling;  /* likewise */
 	/* Another one each time the mount was asked, and of each live: what was read before a
 	 * write does not outlive it, since every write makes the follow thread ask. */
 	uint64_t version;

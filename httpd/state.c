@@ -102,13 +102,16 @@ static enum state state_of_name(const char *name)
 static int progress_parse(const char *text, struct progress *ret)
 {
 	struct progress p = {0};
-	char state[16], size[24];
+	char state[16], size[24], more[16];
 	intmax_t seconds;
 	long nanoseconds;
 
-	if (sscanf(text, "%15s %" SCNu64 " %23s %" SCNu64 " %jd.%ld", state, &p.edge, size, &p.cuts,
-		    &seconds, &nanoseconds) != 6)
+	int found = sscanf(text, "%15s %" SCNu64 " %23s %" SCNu64 " %jd.%ld %15s", state, &p.edge,
+		size, &p.cuts, &seconds, &nanoseconds, more);
+
+	if (found < 6)
 		return -EPROTO;
+	p.settling = found > 6;
 	p.changed = (struct timespec){seconds, nanoseconds};
 	p.state = state_of_name(state);
 	p.declared = !parse_u64(size, &p.size);

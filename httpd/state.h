@@ -30,6 +30,7 @@ struct progress {
 	uint64_t size; /* when declared */
 	uint64_t cuts; /* another number than before: bytes before the edge were taken away */
 	struct timespec changed; /* ctime */
+	bool settling;           /* the edge may move within milliseconds without an event */
 };
 
 /* -EAGAIN while it is being cut, which takes its time on some disks. */

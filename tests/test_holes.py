@@ -4,6 +4,7 @@ import errno
 import mmap
 import os
 import random
+import time
 
 import pytest
 
@@ -338,6 +339,33 @@ def test_zeros_written_to_preallocated_space_come(reserving):
     held = reader.begin_read().stays_held()
     writer.write(bytes(BLOCK))
     assert held.result() == bytes(BLOCK)
+
+
+@pytest.mark.modes("on")
+def test_zeros_written_to_reserved_space_come_by_http(reserving, serve):
+    """Not a second later each time, when the server looks anyhow."""
+    writer = reserving.writer("f")
+    writer.write(b"x" * BLOCK)
+    writer.call(os.fsync)
+    response = serve(reserving.mnt).request("/f")
+    response.exactly(BLOCK)
+    started = time.monotonic()
+    for _ in range(20):
+        writer.write(bytes(16 * BLOCK))
+        assert response.exactly(16 * BLOCK) == bytes(16 * BLOCK)
+    assert time.monotonic() - started < procs.seconds(10)
+    writer.close()
+    assert response.rest() == b""
+
+
+def test_a_gap_takes_back_nothing(mount):
+    """Zeros before it that were given out when nothing was behind them."""
+    writer = mount.writer("f")
+    writer.write(pattern(BLOCK) + bytes(2 * BLOCK))
+    assert int(mount.xattr("f", "edge")) == 3 * BLOCK
+    writer.pwrite(b"far", 16 * BLOCK)
+    assert int(mount.xattr("f", "edge")) == 3 * BLOCK
+    assert given(mount) == pattern(BLOCK) + bytes(2 * BLOCK)
 
 
 @pytest.mark.modes("on")
