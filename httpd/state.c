@@ -105,7 +105,6 @@ static int progress_parse(const char *text, struct progress *ret)
 	char state[16], size[24], more[16];
 	intmax_t seconds;
 	long nanoseconds;
-
 	int found = sscanf(text, "%15s %" SCNu64 " %23s %" SCNu64 " %jd.%ld %15s", state, &p.edge,
 		size, &p.cuts, &seconds, &nanoseconds, more);
 
