@@ -59,6 +59,7 @@ struct file {
 	struct list writing_out;         /* writeout.h; likewise */
 	struct range to_write_out;
 	uint32_t doubts;             /* writeout.h: how often it was asked for */
+	uint64_t written_out_ms;     /* when that was last done */
 	struct list on_all;          /* fs->files */
 	uint64_t rate_ms, rate_size; /* status.c: when its speed was last measured, and its size */
 	double rate;                 /* bytes per second */

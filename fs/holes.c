@@ -102,9 +102,13 @@ static bool settle(struct fs *fs, struct file *f, struct range r)
  * doubt; then so may be what follows as far as end. */
 static bool in_reserve(struct fs *fs, struct file *f, uint64_t block, size_t size, uint64_t end)
 {
-	if (!reserve_begins(file_fd(f), &(struct range){block, block + size}))
+	struct range r = {block, block + size};
+	bool waits = reserve_waits(file_fd(f), r); /* first: it may reach the disk meanwhile */
+
+	if (!reserve_begins(file_fd(f), &r))
 		return false;
-	(void)settle(fs, f, (struct range){block, end}); /* a gap until then */
+	if (waits)
+		writeout_add(fs, f, (struct range){block, end}); /* a gap until then */
 	return true;
 }
 
@@ -311,7 +315,7 @@ static int remember_gap_at(struct fs *fs, struct file *f, uint64_t pos)
 		return 0;
 	if (!has_data(fd, pos))
 		return remember_holes(fs, f, pos, pos + 1);
-	if (pos < examined(fs, f))
+	if (pos < examined(fs, f) || nonzero_length(fd, block_start(fs, pos), fs->block) > 0)
 		return 0;
 	if (fstat(fd, &st) < 0)
 		return -errno;

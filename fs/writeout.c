@@ -4,9 +4,13 @@
 #include <fcntl.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/hold.h"
+
+/* No file more often: it may wait for the disk again at once, or nobody may tell. */
+#define PAUSE_MS 20
 
 /* The next file, with the queue's reference; waits for one. NULL: it is over. */
 static struct file *take(struct fs *fs, struct range *ret)
@@ -36,6 +40,9 @@ static void *writeout_main(void *arg)
 		(void)sync_file_range(file_fd(f), (off_t)r.start, (off_t)(r.end - r.start),
 			SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
 				SYNC_FILE_RANGE_WAIT_AFTER);
+		pthread_mutex_lock(&fs->files_lock);
+		f->written_out_ms = clock_ms();
+		pthread_mutex_unlock(&fs->files_lock);
 		hold_wake(fs, f);
 		file_put(fs, f);
 	}
@@ -56,14 +63,16 @@ int writeout_start(struct fs *fs)
 	return r;
 }
 
-void writeout_add(struct fs *fs, struct file *f, struct range part)
+static bool queue(struct fs *fs, struct file *f, struct range part)
 {
 	struct writeout *w = &fs->writeout;
 
 	SCOPED_LOCK(&fs->files_lock);
 	f->doubts++;
 	if (w->stop)
-		return;
+		return true;
+	if (clock_ms() < f->written_out_ms + PAUSE_MS)
+		return false;
 	if (!list_is_linked(&f->writing_out)) {
 		list_add_tail(&w->queue, &f->writing_out);
 		file_ref_locked(f);
@@ -74,6 +83,13 @@ void writeout_add(struct fs *fs, struct file *f, struct range part)
 		f->to_write_out.start = part.start;
 	if (part.end > f->to_write_out.end)
 		f->to_write_out.end = part.end;
+	return true;
+}
+
+void writeout_add(struct fs *fs, struct file *f, struct range part)
+{
+	if (!queue(fs, f, part))
+		watch_by_time(fs, f); /* whoever waits asks again */
 }
 
 static struct file *take_dropped(struct fs *fs)

@@ -13,7 +13,7 @@ import pytest
 
 from harness import procs
 from harness.agent import write_file
-from harness.data import BLOCK, pattern
+from harness.data import BLOCK, fallocate, pattern
 from harness.mount import BUILD, is_sanitized
 from harness.tools import Image, limited_threads
 
@@ -45,6 +45,12 @@ class Disk:
         with open(os.path.join(self.folder, which)) as f:
             fcntl.flock(f, fcntl.LOCK_EX)
             yield
+
+    def writeouts(self):
+        """How many there were."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(os.path.join(self.folder, "writeouts")).st_size
+        return 0
 
     def in_call(self, name):
         """How many threads of the mount are blocked in it."""
@@ -649,6 +655,26 @@ def test_zeros_that_wait_for_the_disk_keep_nobody(start, disk, reserving, fails)
         disk.set("writeout", "error" if fails else "")
     if fails:
         held.stays_held()
+        before = disk.writeouts()
+        held.stays_held()
+        assert disk.writeouts() < before + 100, "it is not tried all the time"
         writer.close()
     assert held.result() == bytes(BLOCK)
+    mount.stop()
+
+
+@pytest.mark.modes("on")
+def test_what_is_written_behind_a_gap_is_not_sent_to_the_disk(start, disk, reserving):
+    """Nor when it grows all the time: only zeros where somebody waits are."""
+    mount = start("", store=reserving)
+    writer = mount.writer("f")
+    writer.call(fallocate, 0, 0, 64 * BLOCK)
+    writer.call(os.fsync)
+    held = mount.reader("f").begin_read().wait_held()
+    for block in range(32, 64):
+        writer.pwrite(pattern(BLOCK), block * BLOCK)
+    held.stays_held()
+    assert disk.writeouts() == 0
+    writer.pwrite(pattern(BLOCK), 0)
+    assert held.result() == pattern(BLOCK)
     mount.stop()
