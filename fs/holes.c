@@ -133,6 +133,16 @@ static bool is_begun(struct fs *fs, struct file *f, struct range r, bool bytes_o
 	       !in_reserve(fs, f, block, part, r.end);
 }
 
+/* Whether offset (inside r) is among zeros that a block begins with, and a gap may reach so far. */
+static bool in_padding(
+	struct fs *fs, struct file *f, struct range r, bool bytes_only, uint64_t offset)
+{
+	uint64_t block = block_start(fs, offset);
+
+	return block > r.start && block + zero_prefix(file_fd(f), block, fs->block) > offset &&
+	       !is_begun(fs, f, r, bytes_only, block - fs->block);
+}
+
 /* The end of what can be believed of range r from offset (inside it) on, looking no further than
  * limit. */
 static uint64_t believed(struct fs *fs, struct file *f, struct range r, bool bytes_only,
@@ -143,6 +153,8 @@ static uint64_t believed(struct fs *fs, struct file *f, struct range r, bool byt
 
 	if (limit > r.end)
 		limit = r.end;
+	if (in_padding(fs, f, r, bytes_only, offset))
+		return offset;
 	while (pos < limit) {
 		uint64_t block = block_start(fs, pos), next = block + fs->block;
 		size_t part = part_of(fs, r, block), proven = nonzero_length(fd, block, part);

@@ -118,12 +118,14 @@ def test_what_lies_behind_a_gap_does_not_release_its_rest(mount, filled):
     reader.begin_read().wait_held()
 
 
-@pytest.mark.parametrize("offset", [0, 100, 1999])
-def test_a_read_that_begins_in_the_rest_of_a_gap(mount, offset):
-    """In the block that the gap shares with what lies behind it, before anybody has met the gap."""
+@pytest.mark.parametrize("offset, known", [(0, False), (100, False), (1999, False), (100, True)])
+def test_a_read_that_begins_in_the_rest_of_a_gap(mount, offset, known):
+    """In the block that the gap shares with what lies behind it; before anybody has met the gap."""
     start, end = 10 * BLOCK + offset, 10 * BLOCK + 2000
     data = b"x" * end + b"y" * 1000
     writer = mount.writer("f")
+    if known:
+        writer.truncate(20 * BLOCK)
     writer.pwrite(data[:100], 0)
     writer.pwrite(data[end:], end)
     reader = mount.reader("f")
