@@ -410,6 +410,7 @@ static ssize_t without_reserve(
 ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t want)
 {
 	int fd = f->fd_read, e = remember_hole_before(fs, f, offset);
+	uint64_t filled = offset;
 
 	if (e < 0)
 		return e;
@@ -421,8 +422,11 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 		if (next_range(fs, f, offset, &k))
 			return in_range(fs, f, &k, offset, want);
 		if (want > k.r.start - offset) {
-			if (in_range(fs, f, &k, k.r.start, want) > 0)
-				continue; /* some of it was written meanwhile */
+			/* Not twice: what is proved may be a hole of the store's smaller blocks. */
+			if (k.r.start > filled && in_range(fs, f, &k, k.r.start, want) > 0) {
+				filled = k.r.start; /* some of it was written meanwhile */
+				continue;
+			}
 			want = (size_t)(k.r.start - offset);
 		}
 

@@ -162,6 +162,7 @@ bool reserve_is_told(int fd)
 
 bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct range *ret)
 {
+	const uint64_t from = offset;
 	struct range r;
 
 	if (end > limit)
@@ -174,9 +175,12 @@ bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct 
 		offset = r.end < end ? r.end : end;
 		if (!first_gap(fd, r.start, offset, r.end, ret))
 			continue;
-		if (reserve_begins(fd, ret))
+		if (!reserve_begins(fd, ret))
+			offset = ret->start; /* it was on its way to the disk, and is there */
+		else if (ret->end > from)
 			return true;
-		offset = ret->start; /* it was on its way to the disk, and is there */
+		else
+			offset = ret->end; /* a small block, of the page that from is in */
 	}
 	return false;
 }

@@ -461,6 +461,34 @@ def test_a_byte_stored_through_a_mapping_releases_no_others(reserving):
     reader.begin_read().stays_held()
 
 
+def on_ext4(base, make_mount, mode, *mkfs, options=""):
+    if os.geteuid() != 0:
+        pytest.skip("root: not running as root")
+    store = Image(base, "ext4", 20 << 20, options=options, mkfs=("-q", *mkfs))
+    os.chmod(store.path, 0o777)
+    return store, make_mount(mode, store=store.path)
+
+
+@pytest.mark.modes("on")
+def test_gaps_of_small_blocks_within_a_page(base, make_mount, mode):
+    store, mount = on_ext4(base, make_mount, mode, "-b", "1024")
+    data = pattern(100_000).replace(b"\0", b"x")
+    writer = mount.writer("f")
+    writer.write(data[:2048])
+    writer.pwrite(data[6144:], 6144)
+    writer.call(os.fsync)
+    reader = mount.reader("f")
+    assert reader.pread(80_000, 6500) == data[6500:86_500]
+    writer = mount.writer("g")
+    writer.write(data[:1000])
+    writer.truncate(9 * BLOCK)
+    writer.pwrite(bytes(100) + data[:5000], 5120)
+    reader = mount.reader("g")
+    assert reader.pread(4200, 0)[:1000] == data[:1000]
+    mount.stop()
+    store.end()
+
+
 def check_gap(mount, writer):
     """A gap of 16 blocks behind 16 of the pattern is held until it is filled."""
     data = pattern(40 * BLOCK)
