@@ -155,9 +155,15 @@ bool reserve_waits(int fd, struct range r)
 	return r.start < r.end && look_at(fd, r.start, r.end) != PAGES_CLEAN;
 }
 
+/* Not if ext4 may write zeros beside what is written (fs/ext4/extents.c,
+ * ext4_ext_convert_to_initialized()): without dioread_nolock, or on a full disk. */
 bool reserve_is_told(int fd)
 {
-	return !is_overlay(fd) && ioctl(fd, FS_IOC_FIEMAP, &(struct fiemap){.fm_length = 1}) == 0;
+	struct statfs sf;
+
+	return fstatfs(fd, &sf) == 0 && sf.f_type != OVERLAYFS_SUPER_MAGIC &&
+	       sf.f_type != EXT4_SUPER_MAGIC &&
+	       ioctl(fd, FS_IOC_FIEMAP, &(struct fiemap){.fm_length = 1}) == 0;
 }
 
 bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct range *ret)

@@ -470,6 +470,21 @@ def on_ext4(base, make_mount, mode, *mkfs, options=""):
 
 
 @pytest.mark.modes("on")
+def test_zeros_that_the_store_writes_itself_are_none(base, make_mount, mode):
+    """Beside what is written to preallocated space, to have fewer extents."""
+    store, mount = on_ext4(base, make_mount, mode, "-b", "4096", options="nodelalloc")
+    writer = mount.writer("f")
+    writer.call(fallocate, 0, 0, 16 * BLOCK)
+    data = pattern(9 * BLOCK).replace(b"\0", b"x")
+    writer.pwrite(data[8 * BLOCK:], 8 * BLOCK)
+    writer.call(os.fsync)
+    writer.pwrite(data[:8 * BLOCK], 0)
+    assert given(mount) == data
+    mount.stop()
+    store.end()
+
+
+@pytest.mark.modes("on")
 def test_gaps_of_small_blocks_within_a_page(base, make_mount, mode):
     store, mount = on_ext4(base, make_mount, mode, "-b", "1024")
     data = pattern(100_000).replace(b"\0", b"x")
