@@ -187,9 +187,9 @@ static uint64_t written_before(struct fs *fs, struct file *f, uint64_t hole)
 	if (sure > hole)
 		sure = 0; /* it came later */
 	while (hole > sure) {
-		size_t before = hole < fs->block ? hole : fs->block, n;
+		size_t before = hole - block_start(fs, hole - 1), n;
 
-		hole -= before; /* the store's blocks may be smaller */
+		hole -= before; /* it may have been met in the middle */
 		n = nonzero_length(file_fd(f), hole, before);
 		if (n || !in_reserve(fs, f, hole, before, hole + before)) {
 			hole += n;

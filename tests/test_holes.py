@@ -310,6 +310,18 @@ def test_a_read_that_ends_where_reserved_space_begins(reserving):
     assert reader.pread(BLOCK, 16 * BLOCK) == data[16 * BLOCK:]
 
 
+@pytest.mark.modes("on")
+def test_a_gap_in_reserved_space_that_is_met_in_its_middle(reserving):
+    data = pattern(16 * BLOCK + 100).replace(b"\0", b"x")
+    writer = reserving.writer("f")
+    writer.write(data)
+    writer.call(os.fsync)
+    writer.pwrite(b"far", 32 * BLOCK)
+    reserving.reader("f", os.O_NONBLOCK).pread(15 * BLOCK, 17 * BLOCK)
+    reserving.reader("f").begin_pread(80_000, 17 * BLOCK + 2000).wait_held()
+    assert given(reserving) == data
+
+
 @pytest.mark.parametrize("reserving", ["xfs", "overlay"], indirect=True)
 def test_zeros_written_to_reserved_space_come_without_others_behind_them(reserving):
     """Once they are on the disk, which is seen to."""
