@@ -119,6 +119,8 @@ static bool next_unwritten(int fd, uint64_t start, uint64_t end, struct range *r
 			bool none = e->fe_logical > start;
 			uint64_t behind = none ? e->fe_logical : e->fe_logical + e->fe_length;
 
+			if (behind <= start)
+				continue; /* btrfs tells of such */
 			if (none || (e->fe_flags & FIEMAP_EXTENT_UNWRITTEN)) {
 				*ret = (struct range){start, behind < end ? behind : end};
 				return start < end;
