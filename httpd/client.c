@@ -102,6 +102,7 @@ void client_set_body(
 	struct clients *c, struct client *client, const struct resource *body, uint64_t end)
 {
 	SCOPED_LOCK(&c->lock);
+	client->body = NULL; /* what is found now is about a body that is through */
 	while (c->asked == client)
 		pthread_cond_wait(&c->judged, &c->lock);
 	client->body = body;
@@ -141,28 +142,28 @@ void clients_cut(struct clients *c)
 /* libmicrohttpd waits for the socket when sendfile(2) moves nothing, which it does for ever at
  * the end of a file that shrank. Only then is the file asked, which may be slow. One that was cut
  * on a mount, and perhaps written anew, is no longer the one that was promised. */
-static bool body_is_missing(const struct client *client)
+static bool body_is_missing(int socket, const struct resource *body, uint64_t end)
 {
-	const struct resource *body = client->body;
 	struct stat st;
 
 	if (resource_was_cut(body))
 		return true;
-	return !client_unsent(client->socket) && !fstat(body->fd, &st) &&
-	       (uint64_t)st.st_size < client->body_end;
+	return !client_unsent(socket) && !fstat(body->fd, &st) && (uint64_t)st.st_size < end;
 }
 
 /* The lock is let go of meanwhile: there may be thousands to look at, or a mount that does not
  * answer, and every request needs it. */
 static void judge_body_locked(struct clients *c, struct client *client)
 {
+	const struct resource *body = client->body;
+	uint64_t end = client->body_end;
 	bool missing;
 
 	c->asked = client;
 	pthread_mutex_unlock(&c->lock);
-	missing = body_is_missing(client);
+	missing = body_is_missing(client->socket, body, end);
 	pthread_mutex_lock(&c->lock);
-	client->body_cut |= missing;
+	client->body_cut |= missing && client->body == body;
 	c->asked = NULL;
 	pthread_cond_broadcast(&c->judged);
 }

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+"""rww-httpd looks at a complete file while it is sent: what is no harm to it cuts nothing."""
+import socket
+
+import pytest
+
+from harness import procs
+from harness.data import pattern
+
+pytestmark = [pytest.mark.modes("on")]
+
+SIZE = 3 << 20
+
+
+def slow_client(web):
+    client = web.connect()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    return client
+
+
+def test_what_is_found_too_late_does_not_cut_the_next_answer(web, mount):
+    """The mount dies while it is asked; what is left of the body comes without it."""
+    mount.write_file("f.bin", pattern(SIZE))
+    client = slow_client(web).begin("/f.bin").begin("/", "OPTIONS")
+    response = client.response()
+    procs.pause(mount.pid)
+    procs.wait_until(lambda: procs.blocked_in(web.pid, "fgetxattr"), "the look")
+    assert response.rest() == pattern(SIZE)
+    mount.failed = True  # it is not to be judged
+    procs.kill(mount.pid)
+    assert client.response().status == 204
