@@ -118,11 +118,13 @@ static ssize_t copy_text(const struct text *t, uint64_t at, char *buf, size_t ma
 
 static ssize_t parts_piece(struct parts_body *b, uint64_t pos, char *buf, size_t max)
 {
+	bool held;
+
 	for (size_t i = 0; i <= b->count; i++) {
 		uint64_t length = i < b->count ? b->part[i].last - b->part[i].first + 1 : 0;
 
-		if (i == b->count && pos == 0 && resource_was_cut(&b->rq->resource))
-			return reader_cut(b->rq, OUTCOME_ABORTED, buf);
+		if (i == b->count && pos == 0 && !reader_may_end(b->rq, &held))
+			return held ? 0 : reader_stop(b->rq, buf);
 		if (pos < b->header[i].len)
 			return copy_text(&b->header[i], pos, buf, max);
 		pos -= b->header[i].len;

@@ -34,10 +34,12 @@ static enum push_result push_more(struct long_body *b)
 
 static ssize_t last_byte(struct long_body *b, char *buf)
 {
-	const struct resource *file = &b->rq->resource;
+	bool held;
 
-	if (pread(file->fd, buf, 1, (off_t)b->offset) != 1 || resource_was_cut(file))
+	if (pread(b->rq->resource.fd, buf, 1, (off_t)b->offset) != 1)
 		return reader_cut(b->rq, OUTCOME_ABORTED, buf);
+	if (!reader_may_end(b->rq, &held))
+		return held ? 0 : reader_stop(b->rq, buf);
 	b->offset++;
 	return 1;
 }

@@ -108,6 +108,7 @@ void client_set_body(
 	client->body = body;
 	client->body_end = end;
 	client->body_cut = false;
+	client->body_doubts = 0;
 }
 
 bool client_body_was_cut(struct clients *c, const struct client *client)
@@ -142,11 +143,11 @@ void clients_cut(struct clients *c)
 /* libmicrohttpd waits for the socket when sendfile(2) moves nothing, which it does for ever at
  * the end of a file that shrank. Only then is the file asked, which may be slow. One that was cut
  * on a mount, and perhaps written anew, is no longer the one that was promised. */
-static bool body_is_missing(int socket, const struct resource *body, uint64_t end)
+static bool body_is_missing(int socket, const struct resource *body, uint64_t end, unsigned *doubts)
 {
 	struct stat st;
 
-	if (resource_was_cut(body))
+	if (resource_was_cut(body, doubts) > 0)
 		return true;
 	return !client_unsent(socket) && !fstat(body->fd, &st) && (uint64_t)st.st_size < end;
 }
@@ -161,7 +162,7 @@ static void judge_body_locked(struct clients *c, struct client *client)
 
 	c->asked = client;
 	pthread_mutex_unlock(&c->lock);
-	missing = body_is_missing(client->socket, body, end);
+	missing = body_is_missing(client->socket, body, end, &client->body_doubts);
 	pthread_mutex_lock(&c->lock);
 	client->body_cut |= missing && client->body == body;
 	c->asked = NULL;

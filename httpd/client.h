@@ -36,6 +36,7 @@ struct client {
 	const struct resource *body;
 	uint64_t body_end;    /* its size must not become less; likewise */
 	bool body_cut;        /* it did, or the like; clients->lock */
+	unsigned body_doubts; /* see resource_was_cut(); who looks, and nobody else meanwhile */
 	bool close_delimited; /* a body runs that an orderly close would end; clients->lock */
 	char address[INET6_ADDRSTRLEN];
 	struct request *request; /* of now, or NULL; the worker's */

@@ -7,7 +7,8 @@
 #include "httpd/clock.h"
 #include "httpd/server.h"
 
-#define LOOKS 4 /* at who takes nothing, before he has taken nothing for too long */
+#define AGAIN_MS 200 /* between questions, each of which the mount may think about for 20 ms */
+#define LOOKS    4   /* at who takes nothing, before he has taken nothing for too long */
 
 /*
  * libmicrohttpd 0.9 forgets a connection that a reader ends with MHD_CONTENT_READER_END_*: it is
@@ -61,6 +62,21 @@ bool reader_looks_again(struct request *rq, enum hold hold)
 	if (hold == HOLD_GONE)
 		reader_note_gone(rq);
 	return hold != HOLD_HELD;
+}
+
+bool reader_may_end(struct request *rq, bool *ret_held)
+{
+	int cut;
+
+	*ret_held = false;
+	while ((cut = resource_was_cut(&rq->resource, &rq->doubts)) == -EAGAIN) {
+		*ret_held = !reader_looks_again(rq, follow_delay(&rq->waiter, AGAIN_MS));
+		if (*ret_held || rq->outcome != OUTCOME_OK)
+			return false;
+	}
+	if (cut)
+		reader_note_cut(rq, OUTCOME_ABORTED);
+	return !cut;
 }
 
 /* What the client acknowledges moves, too. */

@@ -36,6 +36,10 @@ int reader_held(struct request *rq, enum hold hold);
 /* True when it is time to look again, false when the request is held: the reader returns 0. */
 bool reader_looks_again(struct request *rq, enum hold hold);
 
+/* Before the end of the body of a complete file: whether it was sent as it is. If not, the request
+ * is held and the reader returns 0, or it stops; rq->outcome says why. */
+bool reader_may_end(struct request *rq, bool *ret_held);
+
 /* The same, held until the socket takes more, which it did last at moved_ms (clock_ms()): the
  * library's idle time-out does not see what goes past it. Until the socket takes more, one who
  * reads slowly may need longer than that time-out; he is not idle. */

@@ -56,6 +56,7 @@ struct request {
 	uint64_t arrived;      /* before a body that the kernel sends; see client_arrived() */
 	bool by_kernel;        /* such a body runs */
 	uint64_t acknowledged, acknowledged_ms; /* by a client who takes no more; see reader.c */
+	unsigned doubts;                        /* before the end of a body; see resource.h */
 	enum outcome outcome;
 	bool close_delimited; /* only a reset tells half the body from the whole */
 	bool finished;        /* the body is whole, whatever the library thinks of it */

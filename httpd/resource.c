@@ -169,19 +169,30 @@ bool resource_changed(const struct resource *r)
 }
 
 /* One that was written to and is no longer than before was written over; one that is longer was
- * most likely appended to, which takes nothing back. */
-bool resource_was_cut(const struct resource *r)
+ * most likely appended to, which takes nothing back. A write sets the time first, and then the
+ * size. */
+int resource_was_cut(const struct resource *r, unsigned *doubts)
 {
+	uint64_t size = (uint64_t)r->st.st_size;
 	struct progress p;
 	struct stat st;
+	int error;
 
 	if (r->state == STATE_PLAIN)
-		return false;
-	if (state_progress(r->fd, &p) < 0 || p.cuts != r->told.cuts)
-		return true;
-	return p.edge <= (uint64_t)r->st.st_size &&
-	       !stat_at(r->fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, &st) &&
-	       !same_time(&st.st_mtim, &r->st.st_mtim);
+		return 0;
+	error = state_progress(r->fd, &p);
+	if (error == -EAGAIN)
+		return error;
+	if (error < 0 || p.cuts != r->told.cuts || p.edge < size)
+		return 1;
+	if (p.edge > size || stat_at(r->fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, &st) ||
+		same_time(&st.st_mtim, &r->st.st_mtim)) {
+		*doubts = 0;
+		return 0;
+	}
+	if (p.state == STATE_GROWING && !(*doubts)++)
+		return -EAGAIN;
+	return 1;
 }
 
 /* Closes opened, which may be an error, when it fails. */

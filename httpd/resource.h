@@ -38,8 +38,9 @@ void resource_close(struct resource *r);
 /* Whether a file that was complete has begun to change: what was read meanwhile may be of both.
  * False where there are no states: there a file is as it lies. */
 bool resource_changed(const struct resource *r);
-/* The same, but growth is no harm to who knows how much he wants. */
-bool resource_was_cut(const struct resource *r);
+/* The same, but growth is no harm to who knows how much he wants. 1, 0, or -EAGAIN: not to be told
+ * yet. doubts, of one body from look to look, begins with 0. */
+int resource_was_cut(const struct resource *r, unsigned *doubts);
 
 /* Whether files with this st_dev may have a state; fd is any file of that kind. 1, 0, or -errno. */
 int resource_may_grow(const struct server *s, int fd, const struct stat *st);

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
 """rww-httpd looks at a complete file while it is sent: what is no harm to it cuts nothing."""
+import os
+import signal
 import socket
 
 import pytest
@@ -29,3 +31,20 @@ def test_what_is_found_too_late_does_not_cut_the_next_answer(web, mount):
     mount.failed = True  # it is not to be judged
     procs.kill(mount.pid)
     assert client.response().status == 204
+
+
+def test_an_append_whose_time_is_seen_before_its_size_cuts_nothing(web, mount):
+    """A write sets the time first. Here it is set by itself, for a look that comes between."""
+    mount.write_file("f.bin", pattern(SIZE))
+    response = slow_client(web).request("/f.bin")
+    writer = mount.open("f.bin", os.O_WRONLY | os.O_APPEND)
+    procs.pause(mount.pid)
+    setting = writer.begin(os.utime)
+    procs.wait_until(lambda: procs.blocked_in(web.pid, "fgetxattr"), "the look")
+    os.kill(web.pid, signal.SIGSTOP)  # with the answer that it is about to get
+    os.kill(mount.pid, signal.SIGCONT)
+    setting.result()
+    procs.pause(web.pid)
+    writer.write(b"more")
+    os.kill(web.pid, signal.SIGCONT)
+    assert response.rest() == pattern(SIZE)

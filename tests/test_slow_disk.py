@@ -384,6 +384,26 @@ def test_a_server_does_not_end_well_what_it_cannot_ask_about(start, disk, serve,
     response.cut()
 
 
+@pytest.mark.modes("on")
+def test_a_server_cuts_nothing_while_it_cannot_ask(start, disk, serve):
+    """Of a complete file, the end of whose body waits until that it was not rewritten can be told."""
+    mount, data = start(""), b"a" * (32 << 20)
+    mount.write_file("f", data)
+    web = serve(mount.mnt)
+    client = web.connect()
+    response = client.request("/f")
+    writer = mount.open("f", os.O_WRONLY | os.O_APPEND)
+    writer.write(b"more")
+    with disk.stalled("size"):
+        changing = writer.begin(os.ftruncate, len(data) + 1)
+        disk.wait_waiting()
+        assert response.exactly(len(data) - 1) == data[:-1]
+        procs.wait_until(lambda: not client.is_quiet() or procs.blocked_in(web.pid, "fgetxattr"),
+                         "the look")
+        assert client.is_quiet()
+    assert response.rest() == data[-1:] and changing.result() is None
+
+
 @pytest.mark.parametrize("which, flags, content", [
     ("size", os.O_TRUNC, b" more"), ("setting", os.O_APPEND, b"hello more"), ("removal", 0, b"hello")])
 def test_a_server_does_not_wait_for_an_open(start, disk, serve, which, flags, content):
