@@ -135,9 +135,39 @@ static int set_times(int fd, const struct stat *st, int to_set)
 	return utimensat(fd, "", ts, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
 }
 
+/* The setup lock keeps writers from coming meanwhile. */
+static int set_times_of_open(
+	struct fs *fs, struct file *f, int fd, const struct stat *st, int to_set)
+{
+	SCOPED_LOCK(&f->setup);
+	struct stat before, after;
+
+	if (fstat(file_fd(f), &before) < 0 || set_times(fd, st, to_set) < 0)
+		return -errno;
+	if (fstat(file_fd(f), &after) < 0)
+		return 0; /* as if it had been written to */
+	pthread_mutex_lock(&fs->files_lock);
+	if (!f->writers)
+		file_retimed_locked(f, &before, &after);
+	pthread_mutex_unlock(&fs->files_lock);
+	return 0;
+}
+
+static int set_times_of(struct fs *fs, struct inode *i, int fd, const struct stat *st, int to_set)
+{
+	struct file *f = file_if_open(fs, i);
+	int r;
+
+	if (!f)
+		return set_times(fd, st, to_set) < 0 ? -errno : 0;
+	r = set_times_of_open(fs, f, fd, st, to_set);
+	file_put(fs, f);
+	return r;
+}
+
 /* fd: any descriptor of the inode, O_PATH too. A chown(2) that changes no id is told as nothing at
  * all, and clears set-id bits. */
-static int set_others(fuse_req_t req, int fd, const struct stat *st, int to_set)
+static int set_others(fuse_req_t req, struct inode *i, int fd, const struct stat *st, int to_set)
 {
 	char path[32];
 	struct creds creds;
@@ -158,8 +188,8 @@ static int set_others(fuse_req_t req, int fd, const struct stat *st, int to_set)
 	}
 	if ((to_set & FUSE_SET_ATTR_MODE) && chmod(path, st->st_mode & 07777) < 0)
 		return -errno;
-	if ((to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME)) && set_times(fd, st, to_set) < 0)
-		return -errno;
+	if (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME))
+		return set_times_of(fs_of(req), i, fd, st, to_set);
 	return 0;
 }
 
@@ -199,7 +229,7 @@ void attr_set(
 	if (r == 0 && (to_set & FUSE_SET_ATTR_SIZE))
 		r = set_size(req, i, st->st_size, !fi);
 	if (r == 0 && others)
-		r = set_others(req, fd, st, to_set);
+		r = set_others(req, i, fd, st, to_set);
 	if (r == 0)
 		r = stat_now(fs, i, fd, &stx);
 	if (r < 0)

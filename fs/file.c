@@ -243,6 +243,22 @@ void file_note_told(struct fs *fs, struct inode *i, const struct statx *stx)
 		i->size_told = true;
 }
 
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+struct timespec file_written_locked(const struct file *f, const struct stat *st)
+{
+	return same_time(&st->st_mtim, &f->retimed) ? f->written : st->st_mtim;
+}
+
+void file_retimed_locked(struct file *f, const struct stat *before, const struct stat *after)
+{
+	f->written = file_written_locked(f, before);
+	f->retimed = after->st_mtim;
+}
+
 /* Under the io lock: readers that went further must not take up what comes next. */
 static void file_cut(struct fs *fs, struct file *f, uint64_t offset)
 {

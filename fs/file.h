@@ -68,11 +68,13 @@ struct file {
 	uint64_t end;                /* without passthrough: how far the daemon has written */
 	uint64_t edge_told;          /* the furthest edge that user.rww.progress told */
 	uint64_t cuts;               /* how often bytes before it were taken away */
-	bool page_asked;             /* invalidate.c: since the last write */
-	uint64_t page_ms;            /* invalidate.c: the last time */
-	bool size_moves;             /* invalidate.c */
-	uint64_t hidden_from;        /* invalidate.c; RULE_NONE, or the size to show meanwhile */
-	uint32_t n_changing;         /* those who have or want the io lock alone */
+	struct timespec retimed,
+		written;      /* the mtime that was set while nobody wrote, and before */
+	bool page_asked;      /* invalidate.c: since the last write */
+	uint64_t page_ms;     /* invalidate.c: the last time */
+	bool size_moves;      /* invalidate.c */
+	uint64_t hidden_from; /* invalidate.c; RULE_NONE, or the size to show meanwhile */
+	uint32_t n_changing;  /* those who have or want the io lock alone */
 	struct ranges unwritten;
 	bool bytes_only;   /* the store's word on data is not enough */
 	uint64_t examined; /* holes.c: no gap before it is in the store's reserve unremembered */
@@ -122,6 +124,10 @@ struct file *file_if_open(struct fs *fs, struct inode *inode);
  */
 int file_stat(struct fs *fs, struct inode *i, struct statx *ret);
 int file_reach(struct fs *fs, struct inode *i, int *ret_fd);
+/* When it was last written to: its mtime, unless that was set since, by touch(1). Files lock. */
+struct timespec file_written_locked(const struct file *f, const struct stat *st);
+/* Its mtime was set from before to after, while nobody could write. Files lock. */
+void file_retimed_locked(struct file *f, const struct stat *before, const struct stat *after);
 /* Adds a reference to a file the caller knows to be alive; files lock held. */
 struct file *file_ref_locked(struct file *f);
 void file_put(struct fs *fs, struct file *f);

@@ -94,15 +94,16 @@ static int snapshot(struct fs *fs, struct inode *i, struct snapshot *ret)
 }
 
 static int put_progress(char *buf, size_t size, enum file_state state, uint64_t edge,
-	uint64_t declared, uint64_t cuts, const struct timespec *changed, bool doubts)
+	uint64_t declared, uint64_t cuts, const struct timespec *changed,
+	const struct timespec *written, bool doubts)
 {
 	char promise[24] = "-";
 
 	if (declared != RULE_NONE)
 		snprintf(promise, sizeof(promise), "%" PRIu64, declared);
-	return snprintf(buf, size, "%s %" PRIu64 " %s %" PRIu64 " %jd.%09ld%s", state_name(state),
-		edge, promise, cuts, (intmax_t)changed->tv_sec, changed->tv_nsec,
-		doubts ? " settling" : "");
+	return snprintf(buf, size, "%s %" PRIu64 " %s %" PRIu64 " %jd.%09ld %jd.%09ld%s",
+		state_name(state), edge, promise, cuts, (intmax_t)changed->tv_sec, changed->tv_nsec,
+		(intmax_t)written->tv_sec, written->tv_nsec, doubts ? " settling" : "");
 }
 
 /* What one who reads through a plain handle must know, at one moment: no cut comes between the edge
@@ -111,6 +112,7 @@ static int put_progress(char *buf, size_t size, enum file_state state, uint64_t 
 static int progress(struct fs *fs, struct file *f, char *buf, size_t size)
 {
 	uint64_t edge = 0, declared, cuts;
+	struct timespec written;
 	enum file_state state;
 	uint32_t doubts;
 	struct timespec until = clock_real_in_ms(20);
@@ -134,10 +136,13 @@ static int progress(struct fs *fs, struct file *f, char *buf, size_t size)
 		declared = f->declared;
 	cuts = f->cuts;
 	doubts = f->doubts - doubts;
+	if (r == 0)
+		written = file_written_locked(f, &st);
 	pthread_mutex_unlock(&fs->files_lock);
 	pthread_rwlock_unlock(&f->io);
 	return r < 0 ? r
-		     : put_progress(buf, size, state, edge, declared, cuts, &st.st_ctim, doubts);
+		     : put_progress(buf, size, state, edge, declared, cuts, &st.st_ctim, &written,
+			       doubts);
 }
 
 /* Of a file that was not open when s was taken; here, too, the end was there before the size. */
@@ -150,7 +155,8 @@ static int progress_closed(
 	if (r < 0)
 		return r;
 	return put_progress(buf, size, s->state, stx.stx_size, s->declared, 0,
-		&(struct timespec){stx.stx_ctime.tv_sec, stx.stx_ctime.tv_nsec}, false);
+		&(struct timespec){stx.stx_ctime.tv_sec, stx.stx_ctime.tv_nsec},
+		&(struct timespec){stx.stx_mtime.tv_sec, stx.stx_mtime.tv_nsec}, false);
 }
 
 /* The text of one attribute; its length, or -ENODATA when the file has none by that name. */

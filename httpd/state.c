@@ -17,7 +17,7 @@
 #include "common/parse.h"
 
 #define PROGRESS      "user.rww.progress"
-#define PROGRESS_SIZE 128
+#define PROGRESS_SIZE 192
 
 static const char *const names[] = {
 	[STATE_PLAIN] = "complete",
@@ -103,15 +103,16 @@ static int progress_parse(const char *text, struct progress *ret)
 {
 	struct progress p = {0};
 	char state[16], size[24], more[16];
-	intmax_t seconds;
-	long nanoseconds;
-	int found = sscanf(text, "%15s %" SCNu64 " %23s %" SCNu64 " %jd.%ld %15s", state, &p.edge,
-		size, &p.cuts, &seconds, &nanoseconds, more);
+	intmax_t changed, written;
+	int found = sscanf(text, "%15s %" SCNu64 " %23s %" SCNu64 " %jd.%ld %jd.%ld %15s", state,
+		&p.edge, size, &p.cuts, &changed, &p.changed.tv_nsec, &written, &p.written.tv_nsec,
+		more);
 
-	if (found < 6)
+	if (found < 8)
 		return -EPROTO;
-	p.settling = found > 6;
-	p.changed = (struct timespec){seconds, nanoseconds};
+	p.settling = found > 8;
+	p.changed.tv_sec = changed;
+	p.written.tv_sec = written;
 	p.state = state_of_name(state);
 	p.declared = !parse_u64(size, &p.size);
 	*ret = p;

@@ -30,6 +30,7 @@ struct progress {
 	uint64_t size; /* when declared */
 	uint64_t cuts; /* another number than before: bytes before the edge were taken away */
 	struct timespec changed; /* ctime */
+	struct timespec written; /* mtime, but as it would be without touch(1) and the like */
 	bool settling;           /* the edge may move within milliseconds without an event */
 };
 

@@ -51,12 +51,14 @@ def test_st_size_is_the_promise(declared):
 
 def test_progress_tells_all_at_once(declared):
     def progress():
-        text, changed = mount.xattr("f", "progress").rsplit(" ", 1)
-        seconds, nanoseconds = map(int, changed.split("."))
-        assert seconds * 10**9 + nanoseconds == os.stat(mount.stored("f")).st_ctime_ns
+        text, *times = mount.xattr("f", "progress").rsplit(" ", 2)
+        st = os.stat(mount.stored("f"))
+        assert times == [f"{ns // 10**9}.{ns % 10**9:09}"
+                         for ns in (st.st_ctime_ns, written or st.st_mtime_ns)]
         return text
 
     mount, writer = declared
+    written = None
     assert progress() == f"growing 1000 {SIZE} 0"
     writer.call(os.posix_fallocate, 0, 8000)
     writer.truncate(1000)
@@ -66,6 +68,14 @@ def test_progress_tells_all_at_once(declared):
     assert progress() == f"growing 600 {SIZE} 1"
     writer.pwrite(b"x" * (SIZE + 1), 0)
     assert progress() == f"growing {SIZE + 1} - 1", "the promise was not kept"
+    writer.call(os.utime, (1, 1))
+    assert progress() == f"growing {SIZE + 1} - 1"
+    reader = mount.reader("f")
+    writer.close()
+    written = 10**9
+    reader.call(os.utime, (2, 2))
+    assert progress() == f"complete {SIZE + 1} - 1"
+    reader.close()
 
 
 def test_who_was_told_of_bytes_that_are_gone_does_not_wait_for_them(declared):

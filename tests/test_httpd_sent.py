@@ -48,3 +48,31 @@ def test_an_append_whose_time_is_seen_before_its_size_cuts_nothing(web, mount):
     writer.write(b"more")
     os.kill(web.pid, signal.SIGCONT)
     assert response.rest() == pattern(SIZE)
+
+
+def begin(web, mount, size=17 << 20):
+    """A body whose end comes when the mount was asked whether it is still the same."""
+    mount.write_file("f.bin", b"a" * size)
+    response = web.request("/f.bin")
+    assert response.some()
+    return response
+
+
+@pytest.mark.parametrize("times", [None, (1, 1)])
+def test_touch_takes_nothing_back(web, mount, times):
+    response = begin(web, mount)
+    os.utime(mount.path("f.bin"), times)
+    assert len(response.rest()) > 16 << 20
+
+
+def test_what_was_written_is_not_hidden_by_the_old_time(web, mount):
+    """Nor by a time that it had for a while."""
+    response = begin(web, mount)
+    then = mount.stat("f.bin").st_mtime_ns
+    os.utime(mount.path("f.bin"), (1, 1))
+    writer = mount.open("f.bin", os.O_WRONLY)
+    writer.pwrite(b"b", 16 << 20)
+    writer.close()
+    for time in 10**9, then:
+        os.utime(mount.path("f.bin"), ns=(time, time))
+    response.cut()
