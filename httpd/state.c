@@ -17,6 +17,7 @@
 #include "common/parse.h"
 
 #define PROGRESS      "user.rww.progress"
+#define DECLARED      "user.rww.size"
 #define PROGRESS_SIZE 192
 
 static const char *const names[] = {
@@ -146,21 +147,40 @@ int state_of_error(int error, uint64_t st_size, struct progress *ret)
 	}
 }
 
+/* Of a file that is being cut and has a declared size st_size is that, and tells nothing of what
+ * there is. size: the one that it declares, as text. */
+static int or_plain(int r, uint64_t st_size, const char *size, struct progress *ret)
+{
+	if (r < 0)
+		r = state_of_error(r, st_size, ret);
+	if (r < 0 || !*size)
+		return r;
+	ret->declared = !parse_u64(size, &ret->size);
+	ret->edge = ret->declared ? 0 : st_size;
+	return 0;
+}
+
 int state_or_plain(int fd, uint64_t st_size, struct progress *ret)
 {
+	char size[24] = "";
 	int r = state_progress(fd, ret);
 
-	return r < 0 ? state_of_error(r, st_size, ret) : 0;
+	if (r == -EAGAIN)
+		(void)get(fd, DECLARED, size, sizeof(size)); /* it may have none */
+	return or_plain(r, st_size, size, ret);
 }
 
 int state_or_plain_at(int directory, const char *name, uint64_t st_size, struct progress *ret)
 {
 	char path[sizeof("/proc/self/fd/-2147483648/") + NAME_MAX], buf[PROGRESS_SIZE] = "";
+	char size[24] = "";
 	int r;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", directory, name);
 	r = lgetxattr(path, PROGRESS, buf, sizeof(buf) - 1) < 0 ? -errno : progress_parse(buf, ret);
-	return r < 0 ? state_of_error(r, st_size, ret) : 0;
+	if (r == -EAGAIN)
+		(void)lgetxattr(path, DECLARED, size, sizeof(size) - 1); /* likewise */
+	return or_plain(r, st_size, size, ret);
 }
 
 int state_declare_size(int fd, uint64_t size)
@@ -168,7 +188,7 @@ int state_declare_size(int fd, uint64_t size)
 	char buf[32];
 	int n = snprintf(buf, sizeof(buf), "%" PRIu64, size);
 
-	return fsetxattr(fd, "user.rww.size", buf, (size_t)n, 0) ? -errno : 0;
+	return fsetxattr(fd, DECLARED, buf, (size_t)n, 0) ? -errno : 0;
 }
 
 int state_abort(int fd, const char *reason)

@@ -38,7 +38,7 @@ struct progress {
 int state_progress(int fd, struct progress *ret);
 
 /* The same, but then it is growing; of a file that has no state, or none for us: STATE_PLAIN.
- * Either way st_size is its edge. */
+ * Either way st_size is its edge, or that is 0 when st_size is only declared. */
 int state_or_plain(int fd, uint64_t st_size, struct progress *ret);
 /* The same of a name in a directory, which need not be opened for it; no symlink is followed. */
 int state_or_plain_at(int directory, const char *name, uint64_t st_size, struct progress *ret);

@@ -327,22 +327,28 @@ def test_a_server_does_not_wait_with_a_truncation(start, disk, serve):
     mount = start("")
     writer, _ = begin(mount)
     mount.write_file("g", b"unrelated")
+    promising = mount.writer("h")
+    promising.write(b"hello")
+    mount.declare("h", 1000)
     web = serve(mount.mnt, "--threads=1")
     follower = web.connect().begin("/f").response()
     assert follower.at_least(5) == b"hello"
     web.wait_held(1)
     with disk.stalled("size"):
         cut = writer.begin(os.ftruncate, 3)
-        disk.wait_waiting()
+        cut_too = promising.begin(os.ftruncate, 3)
+        disk.wait_waiting(2)
         late = [x.connect().begin("/f").response() for x in (web, serve(mount.mnt, "--threads=1"))]
         assert [x.status for x in late] == [200, 200]
         assert web.get("/g") == b"unrelated"
         entries = json.loads(web.get("/", Accept="application/json"))["entries"]
-        assert [(e["name"], e["state"]) for e in entries] == [("f", "growing"), ("g", "complete")]
+        assert [(e["name"], e["state"]) for e in entries] == [
+            ("f", "growing"), ("g", "complete"), ("h", "growing")]
+        assert (entries[2]["size"], entries[2]["declared"]) == (0, 1000)
         with pytest.raises(BlockingIOError):
             os.getxattr(mount.path("f"), "user.rww.progress")
         web.wait_held(2)
-    assert cut.result() is None
+    assert cut.result() is cut_too.result() is None
     follower.cut()
     late[0].cut()  # it shared what was known of the file before
     writer.pwrite(b"p", 3)
