@@ -6,25 +6,46 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "common/log.h"
+#include "httpd/clock.h"
 #include "httpd/text.h"
 
-/* A named pipe that nobody reads from would be waited for. */
+#define PIPE_SIZE (1 << 20) /* pipe(7): what anybody may have */
+#define TELL_MS   60000     /* between complaints */
+
+/* A pipe that nobody reads from is not waited for, but takes what comes meanwhile. */
 static int open_at_once(const char *file)
 {
 	int fd = open(file, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0640);
 
 	if (fd >= 0)
-		(void)fcntl(fd, F_SETFL, O_APPEND); /* cannot fail */
+		(void)fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE); /* it may be none, or shared */
 	return fd;
+}
+
+/* Others write there as well, and may want to wait: of a pipe we have our own. */
+static int stdout_open(void)
+{
+	struct stat st;
+	int fd = -1;
+
+	if (!fstat(STDOUT_FILENO, &st) && S_ISFIFO(st.st_mode))
+		fd = open_at_once("/proc/self/fd/1");
+	return fd < 0 ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3) : fd;
+}
+
+static bool is_stdout(const char *file)
+{
+	return !strcmp(file, "-");
 }
 
 static int log_file_open(const char *file)
 {
-	int fd = !strcmp(file, "-") ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3) : open_at_once(file);
+	int fd = is_stdout(file) ? stdout_open() : open_at_once(file);
 	int r = fd < 0 ? -errno : fd;
 
 	if (r < 0)
@@ -47,7 +68,7 @@ int accesslog_reopen(struct accesslog *log)
 {
 	int fd, r = 0;
 
-	if (!log->file)
+	if (!log->file || is_stdout(log->file))
 		return 0;
 	fd = log_file_open(log->file);
 	if (fd < 0)
@@ -65,6 +86,8 @@ void accesslog_close(struct accesslog *log)
 	if (log->fd >= 0 && close(log->fd))
 		log_warn("the access log may be incomplete: %s", strerror(errno));
 	log->fd = -1;
+	if (atomic_load(&log->dropped))
+		log_warn("%u lines of the access log were dropped", atomic_load(&log->dropped));
 }
 
 static const char *or_dash(const char *s)
@@ -134,6 +157,20 @@ static void format_json(struct text *t, const struct accesslog_entry *e)
 	text_put(t, "}\n");
 }
 
+/* A pipe whose reader does not read: nobody waits for him. */
+static void drop_line(struct accesslog *log)
+{
+	unsigned count = atomic_fetch_add(&log->dropped, 1) + 1;
+	uint64_t now = clock_ms();
+	uint_fast64_t told = atomic_load(&log->told_ms);
+
+	if ((!told || now - told >= TELL_MS) &&
+		atomic_compare_exchange_strong(&log->told_ms, &told, now))
+		log_warn("nobody takes what is written to the access log: lines are dropped, %u so "
+			 "far",
+			count);
+}
+
 /* In one piece. A line that a full disk took only half of ends where the next one begins. */
 static void write_line(struct accesslog *log, const struct text *t)
 {
@@ -145,7 +182,11 @@ static void write_line(struct accesslog *log, const struct text *t)
 		return;
 	if (torn || n > 0)
 		atomic_store(&log->torn, true);
-	log_warn("cannot write to the access log: %s, ignoring", strerror(n < 0 ? errno : ENOSPC));
+	if (n < 0 && errno == EAGAIN)
+		drop_line(log);
+	else
+		log_warn("cannot write to the access log: %s, ignoring",
+			strerror(n < 0 ? errno : ENOSPC));
 }
 
 void accesslog_write(struct accesslog *log, const struct accesslog_entry *entry)

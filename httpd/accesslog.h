@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * One line per request, in the combined format of Apache and nginx or as a JSON object. Any
- * thread: a line is one write(2) to an append-only descriptor. accesslog_reopen() may run
- * beside writers.
+ * thread: a line is one write(2) to an append-only descriptor, which waits for nobody: what a full
+ * pipe does not take is dropped. accesslog_reopen() may run beside writers.
  */
 #ifndef HTTPD_ACCESSLOG_H
 #define HTTPD_ACCESSLOG_H
@@ -18,7 +18,9 @@ struct accesslog {
 	const char *file; /* NULL: no log; "-": stdout */
 	enum options_format format;
 	int fd;
-	atomic_bool torn; /* its last line has no end */
+	atomic_bool torn;    /* its last line has no end */
+	atomic_uint dropped; /* lines, which a pipe did not take */
+	atomic_uint_fast64_t told_ms;
 };
 
 /* Strings may be NULL, and hold whatever a client sent. */

@@ -33,6 +33,8 @@ void metrics_format(const struct metrics *m, const struct metrics_gauges *g, str
 	counter(ret, "uploads_total", "Uploads begun.", &m->uploads);
 	counter(ret, "uploads_broken_total", "Uploads that did not arrive whole.",
 		&m->uploads_broken);
+	metric(ret, "log_lines_dropped_total", "counter", "Lines that the access log did not take.",
+		g->log_lines_dropped);
 	counter(ret, "auth_failures_total", "Requests with wrong credentials.", &m->auth_failures);
 	metric(ret, "connections", "gauge", "Open connections.", g->connections);
 	metric(ret, "held_requests", "gauge", "Requests waiting for bytes or a name.", g->held);

@@ -21,7 +21,7 @@ struct metrics {
 };
 
 struct metrics_gauges {
-	unsigned connections, held, hashing, followed;
+	unsigned connections, held, hashing, followed, log_lines_dropped;
 };
 
 /* The exposition format of Prometheus. */

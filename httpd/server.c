@@ -487,6 +487,7 @@ void server_tidy(struct server *s)
 void server_gauges(struct server *s, struct metrics_gauges *ret)
 {
 	ret->connections = clients_count(&s->clients);
+	ret->log_lines_dropped = atomic_load(&s->log.dropped);
 	ret->hashing = hasher_count(s->hasher);
 	follow_count(s->follow, &ret->held, &ret->followed);
 }

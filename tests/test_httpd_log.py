@@ -277,6 +277,26 @@ def test_a_full_disk_breaks_one_line_of_the_log(serve, site, base):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.parametrize("file", ["fifo", "-"])
+def test_a_pipe_that_nobody_reads_does_not_stop_the_service(serve, site, folder, file):
+    """Which takes some lines, of which the rest is dropped."""
+    os.mkfifo(folder / "fifo")
+    with open(os.open(folder / "fifo", os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:
+        web = serve(site, f"--access-log={file if file == '-' else folder / file}", "--threads=1",
+                    wrapper=("sh", "-c", f'exec "$0" "$@" > {folder}/fifo'))
+        web.allow_log("nobody takes what is written to the access log|lines of the access log were")
+        client = web.connect()
+        for _ in range(600):
+            client.begin("/a.txt", User_Agent="a" * 3000)
+            assert client.response().rest() == b"hello world\n"
+        client.close()
+        web.wait_metric("connections", 0)
+        assert pipe.read(2 << 20).count(b"\n") + web.metric("log_lines_dropped_total") == 600
+        assert web.log().count("lines are dropped, 1 so far") == 1
+        assert web.get("/a.txt") == b"hello world\n"
+        procs.wait_until(lambda: pipe.read(2 << 20), "another line")
+
+
 def test_metrics_and_health(serve, site):
     web = serve(site)
     web.get("/a.txt")
