@@ -63,6 +63,41 @@ static struct MHD_Response *library_body(struct request *rq, uint64_t first, uin
 	return r;
 }
 
+/* Over TLS the library could not leave the sending to the kernel anyhow. */
+struct tls_body {
+	struct request *rq;
+	uint64_t first, length;
+};
+
+static ssize_t tls_read(void *cls, uint64_t pos, char *buf, size_t max)
+{
+	struct tls_body *b = cls;
+	uint64_t left = b->length - pos;
+	ssize_t n = pread(
+		b->rq->resource.fd, buf, left < max ? (size_t)left : max, (off_t)(b->first + pos));
+	bool held;
+
+	if (n <= 0)
+		return reader_cut(b->rq, OUTCOME_ABORTED, buf);
+	if ((uint64_t)n == left && !reader_may_end(b->rq, &held))
+		return held ? 0 : reader_stop(b->rq, buf);
+	return n;
+}
+
+static struct MHD_Response *tls_body(struct request *rq, uint64_t first, uint64_t length)
+{
+	struct tls_body *b = malloc(sizeof(*b));
+	struct MHD_Response *r;
+
+	if (!b)
+		return NULL;
+	*b = (struct tls_body){rq, first, length};
+	r = MHD_create_response_from_callback(length, BLOCK, tls_read, b, free);
+	if (!r)
+		free(b);
+	return r;
+}
+
 struct MHD_Response *body_of_file(struct request *rq, uint64_t first, uint64_t length)
 {
 	struct MHD_Response *r;
@@ -77,7 +112,9 @@ struct MHD_Response *body_of_file(struct request *rq, uint64_t first, uint64_t l
 			length, rq->resource.data + first, MHD_RESPMEM_PERSISTENT);
 	if (length <= RESOURCE_SMALL)
 		return small_body(rq, first, (size_t)length);
-	if (length >= BODY_LONG && !rq->server->tls)
+	if (rq->server->tls)
+		r = tls_body(rq, first, length);
+	else if (length >= BODY_LONG)
 		r = body_long(rq, first, length);
 	else
 		r = library_body(rq, first, length);

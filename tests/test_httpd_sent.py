@@ -14,6 +14,11 @@ pytestmark = [pytest.mark.modes("on")]
 SIZE = 3 << 20
 
 
+@pytest.fixture
+def tls(serve, mount, pem):
+    return serve(mount.mnt, *pem)
+
+
 def slow_client(web):
     client = web.connect()
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
@@ -51,7 +56,7 @@ def test_an_append_whose_time_is_seen_before_its_size_cuts_nothing(web, mount):
 
 
 def begin(web, mount, size=17 << 20):
-    """A body whose end comes when the mount was asked whether it is still the same."""
+    """A body whose end comes when the mount was asked whether it is still the same, as any does over TLS."""
     mount.write_file("f.bin", b"a" * size)
     response = web.request("/f.bin")
     assert response.some()
@@ -76,3 +81,17 @@ def test_what_was_written_is_not_hidden_by_the_old_time(web, mount):
     for time in 10**9, then:
         os.utime(mount.path("f.bin"), ns=(time, time))
     response.cut()
+
+
+def test_a_body_over_tls_ends_well_only_if_it_was_not_rewritten(tls, mount):
+    """It may be through before it is looked at."""
+    mount.write_file("g.bin", pattern(SIZE))
+    client = tls.connect()
+    for value, wanted in (None, pattern(SIZE)), ("bytes=100-99999", pattern(SIZE)[100:100_000]):
+        assert client.request("/g.bin", Range=value).rest() == wanted
+    response = begin(tls, mount)
+    writer = mount.open("f.bin", os.O_WRONLY)
+    with procs.stopped_thread(tls.pid):  # which looks every now and then
+        writer.pwrite(b"b", 16 << 20)
+        writer.close()
+        assert len(response.cut()[1]) < 17 << 20
