@@ -56,6 +56,15 @@ static void view_fail(struct live_view *view, int error)
 	view->lost = true;
 }
 
+/* Of a file that was complete, as resource_was_cut() has it: an append that has begun may tell its
+ * time and not yet its size, and who writes over it will end. */
+static bool is_written_over(const struct live_view *view, const struct progress *now)
+{
+	return view->state == STATE_COMPLETE && now->edge <= view->edge &&
+	       (now->written.tv_sec != view->written.tv_sec ||
+		       now->written.tv_nsec != view->written.tv_nsec);
+}
+
 /* What the mount says now, after what it said before; false when it does not say. */
 static bool view_ask(int fd, struct live_view *view)
 {
@@ -69,6 +78,11 @@ static bool view_ask(int fd, struct live_view *view)
 		return true;
 	}
 	view->truncated |= now.edge < view->edge || (view->asked && now.cuts != view->cuts);
+	if (!view->truncated && is_written_over(view, &now)) {
+		if (now.state == STATE_GROWING)
+			return false;
+		view->truncated = true;
+	}
 	view->asked = true;
 	view->cuts = now.cuts;
 	if (now.edge > view->edge)
@@ -76,6 +90,7 @@ static bool view_ask(int fd, struct live_view *view)
 	if (view->state != STATE_GROWING)
 		return true;
 	view->state = now.state;
+	view->written = now.written;
 	if (now.state == STATE_COMPLETE) /* which ends the declaration */
 		return true;
 	view->settling = now.settling;

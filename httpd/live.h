@@ -25,12 +25,13 @@ struct live_view {
 	enum state state;
 	uint64_t edge;
 	bool declared;
-	uint64_t size;  /* when declared; the last promise, once complete */
-	bool truncated; /* it became shorter: what was sent before is no longer true */
-	bool lost;      /* the mount does not answer; state is STATE_ABORTED */
-	bool asked;     /* the mount; cuts counts from there */
-	uint64_t cuts;  /* see struct progress */
-	bool settling;  /* likewise */
+	uint64_t size;           /* when declared; the last promise, once complete */
+	bool truncated;          /* it became shorter: what was sent before is no longer true */
+	bool lost;               /* the mount does not answer; state is STATE_ABORTED */
+	bool asked;              /* the mount; cuts counts from there */
+	uint64_t cuts;           /* see struct progress */
+	bool settling;           /* likewise */
+	struct timespec written; /* likewise, and stays once it is complete */
 	/* Another one each time the mount was asked, and of each live: what was read before a
 	 * write does not outlive it, since every write makes the follow thread ask. */
 	uint64_t version;

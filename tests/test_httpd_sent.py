@@ -95,3 +95,24 @@ def test_a_body_over_tls_ends_well_only_if_it_was_not_rewritten(tls, mount):
         writer.pwrite(b"b", 16 << 20)
         writer.close()
         assert len(response.cut()[1]) < 17 << 20
+
+
+@pytest.mark.parametrize("how", ["written over", "appended to", "touched"])
+def test_a_follower_that_is_behind_when_its_file_is_written_again(web, mount, how):
+    data = bytes(SIZE)
+    writer = mount.writer("f")
+    writer.write(data)
+    response, other = slow_client(web).request("/f"), web.request("/f")
+    assert other.exactly(SIZE) == data
+    writer.close()
+    assert other.rest() == b""  # the server knows that it is complete
+    again = mount.open("f", os.O_WRONLY if how != "touched" else os.O_RDONLY)
+    if how == "touched":
+        os.utime(mount.path("f"), (1, 1))
+    else:
+        again.pwrite(b"b" * 1000, SIZE - 1000 * (how == "written over"))
+    again.close()
+    if how == "written over":
+        response.cut()
+    else:
+        assert response.rest() == data
