@@ -81,27 +81,49 @@ static void supersede_locked(struct upload *up)
 	}
 }
 
+static int create(struct upload *up)
+{
+	up->fd = openat(up->directory, up->temporary,
+		O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+	return up->fd < 0 ? -errno : 0;
+}
+
+static int name_what_is_open(struct upload *up)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", up->fd);
+	return linkat(AT_FDCWD, path, up->directory, up->temporary, AT_SYMLINK_FOLLOW) ? -errno : 0;
+}
+
 /* A hidden name beside the final one. */
-static int temporary_open(struct upload *up)
+static int with_temporary_name(struct upload *up, int (*take)(struct upload *up))
 {
 	static atomic_uint number; /* only to be different */
+	int r = -EEXIST;
 
-	for (int i = 0; i < 100; i++) {
+	for (int i = 0; r == -EEXIST && i < 100; i++) {
 		if (asprintf(&up->temporary, ".rww-upload-%d-%u", getpid(),
 			    atomic_fetch_add(&number, 1)) < 0) {
 			up->temporary = NULL;
 			return -ENOMEM;
 		}
-		up->fd = openat(up->directory, up->temporary,
-			O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-		if (up->fd >= 0)
-			return 0;
-		free(up->temporary);
-		up->temporary = NULL;
-		if (errno != EEXIST)
-			break;
+		r = take(up);
+		if (r < 0)
+			free(steal_ptr(&up->temporary));
 	}
-	return -errno;
+	return r;
+}
+
+/* Where nobody shall see it before it is whole it has no name until then, so that nothing is left
+ * if this process is killed; some filesystems cannot do that. */
+static int temporary_open(struct server *s, struct upload *up)
+{
+	struct stat st = {.st_dev = up->dev};
+
+	if (resource_may_grow(s, up->directory, &st) == 0)
+		up->fd = openat(up->directory, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666);
+	return up->fd < 0 ? with_temporary_name(up, create) : 0;
 }
 
 /* Gives it its name, unless that is another's by now: then it is as if it had been replaced. One
@@ -150,13 +172,17 @@ static int upload_open(struct server *s, struct upload *up, uint64_t size)
 	int r = look(up);
 
 	if (!r)
-		r = temporary_open(up);
+		r = temporary_open(s, up);
 	if (r < 0)
 		return r;
 	if (fstat(up->fd, &st))
 		return -errno;
 	r = resource_may_grow(s, up->fd, &st);
 	if (r <= 0)
+		return r;
+	r = up->temporary ? 0
+			  : with_temporary_name(up, name_what_is_open); /* behind another mount */
+	if (r < 0)
 		return r;
 	up->live = true;
 	if (size != UPLOAD_SIZE_UNKNOWN) {
@@ -227,8 +253,10 @@ int upload_write(struct upload *up, const char *data, size_t size)
 
 int upload_finish(struct upload *up, bool *ret_created)
 {
-	int fd = steal_fd(&up->fd), r = close(fd) ? -errno : 0;
+	int r = up->live || up->temporary ? 0 : with_temporary_name(up, name_what_is_open);
 
+	if (close(steal_fd(&up->fd)) && !r)
+		r = -errno;
 	if (!r && !up->live)
 		r = publish(up);
 	*ret_created = up->created;

@@ -162,7 +162,7 @@ def test_on_a_plain_directory_a_file_appears_when_it_is_whole(plain):
     web, path = plain
     put = begin_put(web, "/a.txt", 10)
     put.send(b"12345")
-    procs.wait_until(lambda: os.listdir(path), "the upload to begin")
+    web.wait_metric("uploads_total", 1)
     assert web.request("/a.txt").status == 404
     assert web.get("/", Accept="application/json").count(b"name") == 0
     put.send(b"67890")
@@ -175,7 +175,7 @@ def test_two_puts_to_one_name_in_a_plain_directory(plain):
     puts = []
     for number in (1, 2):
         puts.append(begin_put(web, "/f.txt", 5).send(b"put "))
-        procs.wait_until(lambda: len(os.listdir(path)) == number, "it to begin")
+        web.wait_metric("uploads_total", number)
     for number, status in ((2, 201), (1, 204)):
         puts[number - 1].send(b"%d" % number)
         assert puts[number - 1].response().status == status
@@ -183,15 +183,21 @@ def test_two_puts_to_one_name_in_a_plain_directory(plain):
     assert web.get("/f.txt") == b"put 2"
 
 
-def test_a_broken_upload_to_a_plain_directory_leaves_nothing(plain):
+@pytest.mark.parametrize("how", ["broken", "killed"])
+def test_a_broken_upload_to_a_plain_directory_leaves_nothing(plain, how):
     web, path = plain
     (path / "a.txt").write_bytes(b"old")
     put = begin_put(web, "/a.txt", 10)
     put.send(b"12345")
-    procs.wait_until(lambda: len(os.listdir(path)) == 2, "the upload to begin")
-    put.close()
-    procs.wait_until(lambda: os.listdir(path) == ["a.txt"], "the upload to be forgotten")
-    assert web.get("/a.txt") == b"old"
+    web.wait_metric("uploads_total", 1)
+    if how == "killed":
+        procs.kill(web.pid)
+        assert web.wait() == -9
+    else:
+        put.close()
+        web.wait_metric("uploads_broken_total", 1)
+        assert web.get("/a.txt") == b"old"
+    assert os.listdir(path) == ["a.txt"] and (path / "a.txt").read_bytes() == b"old"
 
 
 def test_directories(plain):
@@ -216,7 +222,7 @@ def test_a_directory_that_is_removed_meanwhile(plain):
     web, path = plain
     (path / "dir").mkdir()
     client = begin_put(web, "/dir/x", 10).send(b"begin")
-    procs.wait_until(lambda: os.listdir(path / "dir"), "the upload")
+    web.wait_metric("uploads_total", 1)
     shutil.rmtree(path / "dir")
     client.send(b"-end.")
     assert client.response().status == 409
@@ -315,10 +321,10 @@ def test_one_of_two_puts_with_a_condition_succeeds(plain, condition, order):
                    {"If_Match": web.request("/f").headers["etag"]})
     else:
         headers = {"If_None_Match": "*"}
-    puts, before = [], len(os.listdir(path))
+    puts = []
     for number in (1, 2):
         puts.append(web.connect().begin("/f", "PUT", Content_Length=5, **headers).send(b"put "))
-        procs.wait_until(lambda: len(os.listdir(path)) == before + number, "it to begin")
+        web.wait_metric("uploads_total", number)
     statuses = [puts[number - 1].send(b"%d" % number).response().status for number in order]
     assert statuses == [201 if condition == "none" else 204, 412]
     assert web.get("/f") == b"put %d" % order[0]
@@ -334,7 +340,7 @@ def test_a_put_with_a_condition_and_one_without(plain, order, conditional):
     for number in (1, 2):
         headers = {"If_None_Match": "*"} if number == conditional else {}
         puts.append(web.connect().begin("/f", "PUT", Content_Length=5, **headers).send(b"put "))
-        procs.wait_until(lambda: len(os.listdir(path)) == number, "it to begin")
+        web.wait_metric("uploads_total", number)
     answers = [(n, puts[n - 1].send(b"%d" % n).response().status) for n in order]
     if order[0] == conditional:
         assert [status for _, status in answers] == [201, 204]
