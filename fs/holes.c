@@ -17,11 +17,13 @@
  * before. In space that the store has in reserve, by fallocate or by itself, it calls blocks data
  * that were merely read, or written beside; reserve.h knows better, of zeros once they are on the
  * disk, which writeout.h sees to. Where it does not, bytes alone count. So they do on tmpfs, where
- * what is read through a mapping is data from then on, on an overlay, which may be on one, and for
- * a file that may be written through a mapping: one byte makes data of all that the cache holds
- * together with it, hundreds of blocks perhaps. What cannot be proved is held until the file
- * completes. Not seen at all is a gap within one block, made by a passthrough writer that seeks
- * over a few bytes: the man page says so.
+ * what is read through a mapping is data from then on, on an overlay, which may be on one, on
+ * btrfs, which writes zeros behind an end within a block when the file grows past it
+ * (fs/btrfs/inode.c, btrfs_cont_expand()), where a part of a block was punched, and for a file that
+ * may be written through a mapping: one byte makes data of all that the cache holds together with
+ * it, hundreds of blocks perhaps. What cannot be proved is held until the file completes. Not seen
+ * at all is a gap within one block, made by a passthrough writer that seeks over a few bytes: the
+ * man page says so.
  */
 #include "fs/holes.h"
 
@@ -342,9 +344,14 @@ static int remember_gap_at(struct fs *fs, struct file *f, uint64_t pos)
  */
 static int remember_hole_before(struct fs *fs, struct file *f, uint64_t offset)
 {
-	uint64_t block = block_start(fs, offset);
+	uint64_t block = block_start(fs, offset), end;
+	int r = block ? remember_gap_at(fs, f, block - 1) : 0;
 
-	return block ? remember_gap_at(fs, f, block - 1) : 0;
+	if (r < 0 || !block || !file_is_passthrough(f) || behind_range(fs, f, block - 1) != block)
+		return r;
+	/* One that is known was no hole of the store's when something was written behind it. */
+	end = block + zero_prefix(file_fd(f), block, fs->block);
+	return end > offset ? holes_note(fs, f, block, end) : 0;
 }
 
 /* The first gap in the store's reserve that reaches into [offset, end): bytes prove that there
@@ -409,7 +416,7 @@ static ssize_t without_reserve(
 
 ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t want)
 {
-	int fd = f->fd_read, e = remember_hole_before(fs, f, offset);
+	int fd = file_fd(f), e = remember_hole_before(fs, f, offset);
 	uint64_t filled = offset;
 
 	if (e < 0)
@@ -487,7 +494,8 @@ void holes_begin(struct fs *fs, struct file *f)
 {
 	struct statfs sf = {0};
 	bool lies = file_is_passthrough(f) && fstatfs(file_fd(f), &sf) == 0 &&
-		    (sf.f_type == TMPFS_MAGIC || sf.f_type == OVERLAYFS_SUPER_MAGIC);
+		    (sf.f_type == TMPFS_MAGIC || sf.f_type == OVERLAYFS_SUPER_MAGIC ||
+			    sf.f_type == BTRFS_SUPER_MAGIC);
 
 	SCOPED_LOCK(&fs->files_lock);
 	f->bytes_only |= lies;
@@ -497,6 +505,27 @@ void holes_begin(struct fs *fs, struct file *f)
 int holes_before_cut(struct fs *fs, struct file *f, uint64_t size)
 {
 	return size ? remember_gap_at(fs, f, size - 1) : 0;
+}
+
+int holes_before_gap(struct fs *fs, struct file *f, uint64_t *start, uint64_t end)
+{
+	uint64_t block;
+	ssize_t n;
+
+	if (!file_is_passthrough(f))
+		return 0;
+	if (*start % fs->block || end % fs->block) { /* the store writes zeros there */
+		SCOPED_LOCK(&fs->files_lock);
+		f->bytes_only = true;
+	}
+	if (*start == 0)
+		return 0;
+	block = block_start(fs, *start - 1);
+	n = holes_available(fs, f, block, (size_t)(*start - block));
+	if (n < 0)
+		return (int)n;
+	*start = block + (uint64_t)n;
+	return 0;
 }
 
 int holes_before_allocation(struct fs *fs, struct file *f, uint64_t start, uint64_t end)

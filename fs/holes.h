@@ -31,6 +31,12 @@ void holes_begin(struct fs *fs, struct file *f);
 int holes_before_cut(struct fs *fs, struct file *f, uint64_t size);
 
 /*
+ * Bytes of [*start, end) are about to be made a gap, with the io lock held alone: *start is moved
+ * to where those written before it end, which cannot be told afterwards. 0 or negative errno.
+ */
+int holes_before_gap(struct fs *fs, struct file *f, uint64_t *start, uint64_t end);
+
+/*
  * For fallocate(2), with the io lock held alone. Before it makes blocks of them or zeros, the holes
  * that reach into [start, end) are remembered; afterwards, what has no bytes of anybody now, or
  * will have none when the file grows. 0 or negative errno.

@@ -156,6 +156,8 @@ static int note_allocation(
 {
 	if (mode & FALLOC_FL_PUNCH_HOLE)
 		return holes_note(fs, f, start, end < size ? end : size);
+	if (start > size && !(mode & FALLOC_FL_KEEP_SIZE))
+		start = size;
 	if ((mode & FALLOC_FL_KEEP_SIZE) && !file_is_passthrough(f) && end > size)
 		end = size;
 	return holes_note(fs, f, mode & FALLOC_FL_ZERO_RANGE ? start : size, end);
@@ -175,13 +177,15 @@ static int allocate(fuse_req_t req, struct file *f, int mode, uint64_t start, ui
 	struct fs *fs = fs_of(req);
 	struct creds creds = {0};
 	struct stat st;
-	uint64_t size;
+	uint64_t size, gap = start;
 	int r = 0;
 
 	if (fstat(f->fd_write, &st) < 0)
 		return -errno;
 	size = (uint64_t)st.st_size;
-	if (!(mode & FALLOC_FL_PUNCH_HOLE))
+	if ((mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) && start < size)
+		r = holes_before_gap(fs, f, &gap, end);
+	if (r == 0 && !(mode & FALLOC_FL_PUNCH_HOLE))
 		r = holes_before_allocation(fs, f, start, end);
 	if (r < 0)
 		return r;
@@ -192,7 +196,7 @@ static int allocate(fuse_req_t req, struct file *f, int mode, uint64_t start, ui
 	if (fstat(f->fd_write, &st) < 0)
 		return r < 0 ? r : -errno;
 	if (r == 0)
-		r = note_allocation(fs, f, mode, start, end, size);
+		r = note_allocation(fs, f, mode, gap, end, size);
 	else if ((uint64_t)st.st_size > size)
 		note_partial_allocation(fs, f, size, (uint64_t)st.st_size);
 	pthread_mutex_lock(&fs->files_lock);

@@ -473,10 +473,10 @@ def test_a_byte_stored_through_a_mapping_releases_no_others(reserving):
     reader.begin_read().stays_held()
 
 
-def on_ext4(base, make_mount, mode, *mkfs, options=""):
+def on_image(base, make_mount, mode, *mkfs, kind="ext4", size=20 << 20, options=""):
     if os.geteuid() != 0:
         pytest.skip("root: not running as root")
-    store = Image(base, "ext4", 20 << 20, options=options, mkfs=("-q", *mkfs))
+    store = Image(base, kind, size, options=options, mkfs=("-q", *mkfs))
     os.chmod(store.path, 0o777)
     return store, make_mount(mode, store=store.path)
 
@@ -484,7 +484,7 @@ def on_ext4(base, make_mount, mode, *mkfs, options=""):
 @pytest.mark.modes("on")
 def test_zeros_that_the_store_writes_itself_are_none(base, make_mount, mode):
     """Beside what is written to preallocated space, to have fewer extents."""
-    store, mount = on_ext4(base, make_mount, mode, "-b", "4096", options="nodelalloc")
+    store, mount = on_image(base, make_mount, mode, "-b", "4096", options="nodelalloc")
     writer = mount.writer("f")
     writer.call(fallocate, 0, 0, 16 * BLOCK)
     data = pattern(9 * BLOCK).replace(b"\0", b"x")
@@ -497,8 +497,22 @@ def test_zeros_that_the_store_writes_itself_are_none(base, make_mount, mode):
 
 
 @pytest.mark.modes("on")
+def test_zeros_that_btrfs_writes_behind_an_old_end_are_none(base, make_mount, mode):
+    """When a file grows past it, and in what was a hole."""
+    store, mount = on_image(base, make_mount, mode, kind="btrfs", size=120 << 20)
+    writer = mount.writer("f")
+    writer.truncate(2 * BLOCK + 100)
+    writer.pwrite(b"y" * 10, 8 * BLOCK)
+    mount.reader("f").begin_pread(1, 4 * BLOCK).wait_held()
+    writer.pwrite(pattern(BLOCK) + b"x" * 100, 0)
+    assert given(mount) == pattern(BLOCK) + b"x" * 100
+    mount.stop()
+    store.end()
+
+
+@pytest.mark.modes("on")
 def test_gaps_of_small_blocks_within_a_page(base, make_mount, mode):
-    store, mount = on_ext4(base, make_mount, mode, "-b", "1024")
+    store, mount = on_image(base, make_mount, mode, "-b", "1024")
     data = pattern(100_000).replace(b"\0", b"x")
     writer = mount.writer("f")
     writer.write(data[:2048])
@@ -647,6 +661,31 @@ def test_preallocation_in_a_hole_gives_nothing_away(mount, how, start, length):
     assert mount.xattr("f", "edge") == "1"
     writer.pwrite(pattern(9 * BLOCK), 0)
     assert given(mount) == pattern(9 * BLOCK) + pattern(BLOCK)
+
+
+@pytest.mark.parametrize("how", [0, ZERO_RANGE])
+def test_what_lies_before_space_allocated_behind_the_end_is_a_gap(mount, how):
+    if not store_can(mount, how):
+        pytest.skip("fallocate: the store's filesystem cannot")
+    writer = mount.writer("f")
+    writer.write(b"x" * 100)
+    writer.call(fallocate, how, 2 * BLOCK, BLOCK)
+    assert given(mount) == b"x" * 100
+    assert mount.xattr("f", "edge") == "100"
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_the_block_before_a_punched_one_is_not_padded(mount, part):
+    """Nor when the store writes zeros, since only a part of it is punched."""
+    writer = mount.writer("f")
+    writer.pwrite(pattern(BLOCK), 4 * BLOCK)
+    if part:
+        assert mount.xattr("f", "edge") == "0"
+        writer.pwrite(b"y" * 10, BLOCK + 500)
+    writer.write(b"x" * 100)
+    writer.call(fallocate, PUNCH_HOLE | KEEP_SIZE, *(BLOCK + 500, 10) if part else (BLOCK, BLOCK))
+    assert given(mount) == b"x" * 100
+    assert mount.xattr("f", "edge") == "100"
 
 
 def test_what_is_written_into_a_punched_hole_does_not_release_its_block(mount):
