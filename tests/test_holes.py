@@ -473,18 +473,29 @@ def test_a_byte_stored_through_a_mapping_releases_no_others(reserving):
     reader.begin_read().stays_held()
 
 
-def on_image(base, make_mount, mode, *mkfs, kind="ext4", size=20 << 20, options=""):
+@pytest.fixture
+def on_image(mode, base, make_mount):
+    """Makes a mount of a filesystem in an image: on_image(kind, size, mkfs, options)."""
     if os.geteuid() != 0:
         pytest.skip("root: not running as root")
-    store = Image(base, kind, size, options=options, mkfs=("-q", *mkfs))
-    os.chmod(store.path, 0o777)
-    return store, make_mount(mode, store=store.path)
+    made = []
+
+    def make(kind, size, *mkfs, options=""):
+        made.append(Image(base, kind, size, options=options, mkfs=("-q", *mkfs)))
+        os.chmod(made[0].path, 0o777)
+        made.append(make_mount(mode, store=made[0].path))
+        return made[1]
+    yield make
+    for one in made[1:]:
+        one.stop()
+    for one in made[:1]:
+        one.end()
 
 
 @pytest.mark.modes("on")
-def test_zeros_that_the_store_writes_itself_are_none(base, make_mount, mode):
+def test_zeros_that_the_store_writes_itself_are_none(on_image):
     """Beside what is written to preallocated space, to have fewer extents."""
-    store, mount = on_image(base, make_mount, mode, "-b", "4096", options="nodelalloc")
+    mount = on_image("ext4", 20 << 20, "-b", "4096", options="nodelalloc")
     writer = mount.writer("f")
     writer.call(fallocate, 0, 0, 16 * BLOCK)
     data = pattern(9 * BLOCK).replace(b"\0", b"x")
@@ -492,27 +503,23 @@ def test_zeros_that_the_store_writes_itself_are_none(base, make_mount, mode):
     writer.call(os.fsync)
     writer.pwrite(data[:8 * BLOCK], 0)
     assert given(mount) == data
-    mount.stop()
-    store.end()
 
 
 @pytest.mark.modes("on")
-def test_zeros_that_btrfs_writes_behind_an_old_end_are_none(base, make_mount, mode):
+def test_zeros_that_btrfs_writes_behind_an_old_end_are_none(on_image):
     """When a file grows past it, and in what was a hole."""
-    store, mount = on_image(base, make_mount, mode, kind="btrfs", size=120 << 20)
+    mount = on_image("btrfs", 120 << 20)
     writer = mount.writer("f")
     writer.truncate(2 * BLOCK + 100)
     writer.pwrite(b"y" * 10, 8 * BLOCK)
     mount.reader("f").begin_pread(1, 4 * BLOCK).wait_held()
     writer.pwrite(pattern(BLOCK) + b"x" * 100, 0)
     assert given(mount) == pattern(BLOCK) + b"x" * 100
-    mount.stop()
-    store.end()
 
 
 @pytest.mark.modes("on")
-def test_gaps_of_small_blocks_within_a_page(base, make_mount, mode):
-    store, mount = on_image(base, make_mount, mode, "-b", "1024")
+def test_gaps_of_small_blocks_within_a_page(on_image):
+    mount = on_image("ext4", 20 << 20, "-b", "1024")
     data = pattern(100_000).replace(b"\0", b"x")
     writer = mount.writer("f")
     writer.write(data[:2048])
@@ -526,8 +533,6 @@ def test_gaps_of_small_blocks_within_a_page(base, make_mount, mode):
     writer.pwrite(bytes(100) + data[:5000], 5120)
     reader = mount.reader("g")
     assert reader.pread(4200, 0)[:1000] == data[:1000]
-    mount.stop()
-    store.end()
 
 
 def check_gap(mount, writer):
