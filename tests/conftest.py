@@ -31,7 +31,12 @@ from harness.data import pattern
 from harness import procs, sandbox, server  # noqa: E402
 
 
+M_MMAP_THRESHOLD = -3  # <malloc.h>
+
+
 def pytest_configure(config):
+    # What a large body took goes back to the system: each agent is a fork(2) of all that is left.
+    procs.libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)
     if os.path.exists(mounts.BINARY) and mounts.is_sanitized():
         procs.TIME_SCALE[0] = 5
     if hasattr(config, "workerinput"):  # of pytest-xdist: has the controller's sandbox

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Test data, and an independent model of what a follower of a file with holes may be given."""
+import array
 import ctypes
 import os
 import random
@@ -11,10 +12,9 @@ KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE = 1, 2, 8, 16, 3
 
 def pattern(size, seed=1):
     """Bytes without zeros in which every aligned word depends on its offset."""
-    words = (size + 7) // 8
-    data = b"".join(((i + seed) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF | 0x0101010101010101)
-                    .to_bytes(8, "little") for i in range(words))
-    return data[:size]
+    words = array.array("Q", ((i + seed) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+                              | 0x0101010101010101 for i in range((size + 7) // 8)))
+    return words.tobytes()[:size]
 
 
 def pieces(data, seed, largest):
