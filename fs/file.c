@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/timespec.h"
 #include "fs/end.h"
 #include "fs/fs.h"
 #include "fs/holes.h"
@@ -241,11 +242,6 @@ void file_note_told(struct fs *fs, struct inode *i, const struct statx *stx)
 	SCOPED_LOCK(&fs->files_lock);
 	if (stx->stx_size)
 		i->size_told = true;
-}
-
-static bool same_time(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
 struct timespec file_written_locked(const struct file *f, const struct stat *st)

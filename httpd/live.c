@@ -9,6 +9,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/timespec.h"
 
 #define TAIL 32768
 
@@ -61,8 +62,7 @@ static void view_fail(struct live_view *view, int error)
 static bool is_written_over(const struct live_view *view, const struct progress *now)
 {
 	return view->state == STATE_COMPLETE && now->edge <= view->edge &&
-	       (now->written.tv_sec != view->written.tv_sec ||
-		       now->written.tv_nsec != view->written.tv_nsec);
+	       !same_time(&now->written, &view->written);
 }
 
 /* What the mount says now, after what it said before; false when it does not say. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/timespec.h"
 #include "httpd/root.h"
 #include "httpd/server.h"
 
@@ -77,11 +78,6 @@ static int open_quick(const struct server *s, const char *name)
 		!S_ISREG(st.st_mode))
 		return -EAGAIN;
 	return root_open(s->root, name, open_flags(st.st_mode), 0);
-}
-
-static bool same_time(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
 static void drop_data(struct resource *r)

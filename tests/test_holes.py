@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Holes, preallocation and truncation under a follower."""
+import contextlib
 import errno
 import mmap
 import os
@@ -478,18 +479,15 @@ def on_image(mode, base, make_mount):
     """Makes a mount of a filesystem in an image: on_image(kind, size, mkfs, options)."""
     if os.geteuid() != 0:
         pytest.skip("root: not running as root")
-    made = []
-
-    def make(kind, size, *mkfs, options=""):
-        made.append(Image(base, kind, size, options=options, mkfs=("-q", *mkfs)))
-        os.chmod(made[0].path, 0o777)
-        made.append(make_mount(mode, store=made[0].path))
-        return made[1]
-    yield make
-    for one in made[1:]:
-        one.stop()
-    for one in made[:1]:
-        one.end()
+    with contextlib.ExitStack() as made:
+        def make(kind, size, *mkfs, options=""):
+            store = Image(base, kind, size, options=options, mkfs=("-q", *mkfs))
+            made.callback(store.end)
+            os.chmod(store.path, 0o777)
+            mount = make_mount(mode, store=store.path)
+            made.callback(mount.stop)
+            return mount
+        yield make
 
 
 @pytest.mark.modes("on")
