@@ -191,21 +191,6 @@ static const struct fuse_lowlevel_ops ops = {
 static char mount_message[256];
 static bool mounting;
 
-/* libfuse tells it with each request that finds all its threads busy. */
-static bool is_of_threads(const char *text)
-{
-	static const char words[] = "fuse: error creating thread: ";
-	static atomic_bool said;
-
-	if (strncmp(text, words, strlen(words)) != 0)
-		return false;
-	if (!atomic_exchange(&said, true))
-		log_warn("no thread to be had (%s), a limit on processes perhaps: requests wait "
-			 "for each other",
-			text + strlen(words));
-	return true;
-}
-
 static void libfuse_says(enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	char text[256];
@@ -215,7 +200,7 @@ static void libfuse_says(enum fuse_log_level level, const char *fmt, va_list ap)
 	if (mounting && level <= FUSE_LOG_ERR && !*mount_message)
 		snprintf(mount_message, sizeof(mount_message), "%s",
 			strncmp(text, "fuse: ", 6) ? text : text + 6);
-	else if (!mounting && !is_of_threads(text))
+	else if (!mounting)
 		log_at(level <= FUSE_LOG_ERR ? LOG_WARN : LOG_TRACE, "libfuse: %s", text);
 }
 
@@ -319,6 +304,8 @@ static size_t raise_descriptor_limit(struct fs *fs, int *ret_for_files)
 	threads = limit.rlim_max / (limit.rlim_max < 4 * THREADS_USUAL ? 4 : 32);
 	if (threads > THREADS_USUAL || limit.rlim_max < 4 * THREADS_USUAL)
 		fs->threads = threads < THREADS_MOST ? (unsigned)threads : THREADS_MOST;
+	if (fs->opt.single)
+		fs->threads = 1;
 	ours = fs->splices ? 3 * fs->threads : fs->threads;
 	if (limit.rlim_max > ours && limit.rlim_max < INT_MAX)
 		*ret_for_files = (int)(limit.rlim_max - ours);
@@ -327,24 +314,6 @@ static size_t raise_descriptor_limit(struct fs *fs, int *ret_for_files)
 		log_warn("RLIMIT_NOFILE: %s, ignoring", strerror(errno));
 	room = limit.rlim_max > 40 ? (size_t)(limit.rlim_max - 32) / 2 : 4;
 	return room > 4096 ? 4096 : room;
-}
-
-static int serve(struct fs *fs)
-{
-	struct fuse_loop_config *config;
-	int r;
-
-	if (fs->opt.single)
-		return fuse_session_loop(fs->session);
-	config = fuse_loop_cfg_create();
-	if (!config)
-		return -ENOMEM;
-	fuse_loop_cfg_set_clone_fd(config, 0);
-	fuse_loop_cfg_set_max_threads(config, fs->threads);
-	fuse_loop_cfg_set_idle_threads(config, THREADS_USUAL);
-	r = fuse_session_loop_mt(fs->session, config);
-	fuse_loop_cfg_destroy(config);
-	return r;
 }
 
 static void block_signals(void)
@@ -407,11 +376,13 @@ int fs_run(struct fs *fs)
 		    writeout = writeout_start(fs);
 
 		warn_of_unseen_ends(fs);
-		r = watch_start(fs);
+		r = loop_init(fs);
+		if (r == 0)
+			r = watch_start(fs);
 		if (r == 0)
 			r = completer ? completer : invalidator ? invalidator : writeout;
 		if (r == 0) {
-			r = serve(fs);
+			r = loop_run(fs);
 			if (!fs->serving)
 				r = -EIO;
 			else if (r > 0 || r == -ECONNABORTED)
@@ -428,6 +399,7 @@ int fs_run(struct fs *fs)
 		completer_stop(fs);
 		leftover_retry_all(fs);
 		watch_done(fs);
+		loop_done(fs);
 	}
 	if (fs->session)
 		fuse_session_destroy(fs->session);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The mount: what every request handler needs, and the table of contents of the filesystem.
- * One per process. Handlers run on libfuse's threads and find it with fs_of().
+ * One per process. Handlers run on the loop's threads and find it with fs_of().
  *
+ *   loop.c       the threads that take requests
  *   rule.c       what a read at an offset gets: pure
  *   holes.c      how much of a growing file has really been written
  *   reserve.c    space that the store holds ready for a file, and that looks written
@@ -32,6 +33,7 @@
 #include "fs/hold.h"
 #include "fs/inode.h"
 #include "fs/invalidate.h"
+#include "fs/loop.h"
 #include "fs/options.h"
 #include "fs/watch.h"
 #include "fs/writeout.h"
@@ -63,6 +65,7 @@ struct fs {
 	size_t sent_back_next;                 /* files lock */
 	atomic_bool unmarked_said;             /* the store takes no markers, and it was said */
 	atomic_bool full_said; /* the same, of a failure since which none was taken */
+	struct loop loop;
 	struct watch watch;
 	struct completer completer;
 	struct writeout writeout;
@@ -74,7 +77,7 @@ struct fs {
 	bool passthrough_said;           /* a refusal was logged; files lock */
 	bool serving;                    /* INIT succeeded */
 	bool splices;                    /* large answers, through pipes */
-	unsigned threads;                /* of libfuse, at most */
+	unsigned threads;                /* of the loop, at most */
 	uint64_t hold_limit_ms;   /* how long a request may be held without growth; 0: no limit */
 	uint64_t system_limit_ms; /* how long with growth, too; 0: no limit */
 	size_t request_max;       /* bytes of the largest read request */

@@ -302,10 +302,8 @@ static void on_signal(struct fs *fs)
 	hold_fail_all(fs, ENOTCONN);
 }
 
-/*
- * After the signal, every tick. What was asked before it is answered first: libfuse's threads may
- * read one more request each and drop it, and that may be the RELEASE of a writer.
- */
+/* After the signal, every tick. What was asked before it is answered first: that may be the RELEASE
+ * of a writer. */
 static void try_to_end(struct fs *fs)
 {
 	struct watch *w = &fs->watch;
@@ -314,8 +312,7 @@ static void try_to_end(struct fs *fs)
 	w->quiet_ticks = poll(&asked, 1, 0) == 0 ? w->quiet_ticks + 1 : 0;
 	if (w->quiet_ticks < 2 && ++w->ending_ticks < ENDING_TICKS)
 		return;
-	fuse_session_exit(fs->session);
-	(void)pthread_kill(w->main_thread, SIGUSR1); /* its loop waits without a timeout */
+	loop_end(fs);
 }
 
 /* Of two times to wait, -1 being for ever. */
@@ -354,10 +351,6 @@ static void *watch_main(void *arg)
 	return NULL;
 }
 
-static void on_kick(int sig)
-{
-}
-
 static int watch_descriptor(struct watch *w, int fd)
 {
 	struct epoll_event e = {.events = EPOLLIN, .data.fd = fd};
@@ -387,7 +380,6 @@ static int start_growth(struct fs *fs)
 int watch_start(struct fs *fs)
 {
 	struct watch *w = &fs->watch;
-	struct sigaction kick = {.sa_handler = on_kick}; /* no SA_RESTART: it is to interrupt */
 	sigset_t signals;
 	int r;
 
@@ -399,8 +391,6 @@ int watch_start(struct fs *fs)
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGHUP);
-	sigaction(SIGUSR1, &kick, NULL);
-	w->main_thread = pthread_self();
 	w->ring_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	w->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);

@@ -35,7 +35,7 @@ struct watch {
 	int inotify_fd;                     /* -1: everything goes by time */
 	int stop_wd;                        /* removed to end the growth thread */
 	int ring_fd, signal_fd, epoll_fd;
-	pthread_t thread, growth_thread, main_thread;
+	pthread_t thread, growth_thread;
 };
 
 /* Call with SIGINT, SIGTERM and SIGHUP blocked, before other threads start. Negative errno. */

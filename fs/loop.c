@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/loop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "fs/fs.h"
+
+#define LOOK_US 1000
+#define CROWD   32    /* so many requests of turns make one */
+#define WAKE_US 10000 /* a signal that comes before the call is lost */
+
+static void set_crowd_locked(struct fs *fs, bool crowd)
+{
+	const int fd = fuse_session_fd(fs->session), flags = fcntl(fd, F_GETFL);
+
+	if (fcntl(fd, F_SETFL, crowd ? flags & ~O_NONBLOCK : flags | O_NONBLOCK) == 0)
+		fs->loop.crowd = crowd;
+}
+
+static void on_wake(int sig)
+{
+}
+
+int loop_init(struct fs *fs)
+{
+	struct loop *l = &fs->loop;
+	struct sigaction wake = {.sa_handler = on_wake}; /* no SA_RESTART: it is to interrupt */
+	pthread_condattr_t monotonic;
+
+	pthread_mutex_init(&l->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&l->look, &monotonic);
+	pthread_cond_init(&l->end, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	pthread_cond_init(&l->idle, NULL);
+	sigaction(SIGUSR1, &wake, NULL);
+	l->threads = calloc(fs->threads, sizeof(*l->threads));
+	set_crowd_locked(fs, false);
+	return l->threads ? 0 : -ENOMEM;
+}
+
+void loop_done(struct fs *fs)
+{
+	struct loop *l = &fs->loop;
+
+	free(l->threads);
+	pthread_cond_destroy(&l->end);
+	pthread_cond_destroy(&l->idle);
+	pthread_cond_destroy(&l->look);
+	pthread_mutex_destroy(&l->lock);
+}
+
+void loop_end(struct fs *fs)
+{
+	struct loop *l = &fs->loop;
+
+	fuse_session_exit(fs->session);
+	SCOPED_LOCK(&l->lock);
+	l->ended = true;
+	pthread_cond_broadcast(&l->look);
+	pthread_cond_broadcast(&l->idle);
+	pthread_cond_broadcast(&l->end);
+}
+
+/* More than 0: a request is in t->buf. -EAGAIN: there was none. Waits for one first, or does not.
+ */
+static int take_unlocked(struct loop_thread *t, bool wait)
+{
+	struct loop *l = &t->fs->loop;
+	struct pollfd device = {.fd = fuse_session_fd(t->fs->session), .events = POLLIN};
+	int r;
+
+	t->taking = true;
+	pthread_mutex_unlock(&l->lock);
+	if (wait)
+		(void)poll(&device, 1, -1); /* reading will tell */
+	r = fuse_session_receive_buf(t->fs->session, &t->buf);
+	pthread_mutex_lock(&l->lock);
+	t->taking = false;
+	return r == -EINTR ? -EAGAIN : r;
+}
+
+static int receive_locked(struct loop_thread *t)
+{
+	struct loop *l = &t->fs->loop;
+	int r;
+
+	l->n_receiving++;
+	r = take_unlocked(t, !l->crowd);
+	l->n_receiving--;
+	if (l->lookout_sleeps && l->n_receiving == 0) {
+		pthread_cond_signal(&l->look);
+		l->lookout_sleeps = false;
+	}
+	return r;
+}
+
+static int look_out_locked(struct loop_thread *t)
+{
+	struct loop *l = &t->fs->loop;
+	int r = -EAGAIN;
+
+	l->lookout = true;
+	while (r == -EAGAIN && !l->ended && !l->receive_now) {
+		const struct timespec until = clock_in_us(LOOK_US);
+
+		l->lookout_sleeps = l->n_receiving > 0;
+		if (l->lookout_sleeps)
+			pthread_cond_wait(&l->look, &l->lock);
+		else
+			pthread_cond_timedwait(&l->look, &l->lock, &until);
+		r = take_unlocked(t, false);
+	}
+	l->lookout_sleeps = l->receive_now = l->lookout = false;
+	return r;
+}
+
+static void rest_locked(struct loop *l)
+{
+	l->n_idle++;
+	while (!l->n_called && !l->ended)
+		pthread_cond_wait(&l->idle, &l->lock);
+	l->n_idle--;
+	l->n_called -= l->n_called > 0;
+}
+
+static void note_asker_locked(struct fs *fs, uint32_t asker)
+{
+	struct loop *l = &fs->loop;
+
+	if (asker != l->last_asker)
+		l->turns += l->turns < CROWD;
+	else
+		l->turns -= l->turns > 0;
+	l->last_asker = asker;
+	if (l->turns == (l->crowd ? 0 : CROWD))
+		set_crowd_locked(fs, !l->crowd);
+}
+
+static bool is_slow(const struct fuse_in_header *head)
+{
+	return head->opcode == FUSE_FSYNC || head->opcode == FUSE_FSYNCDIR ||
+	       head->opcode == FUSE_FALLOCATE || head->opcode == FUSE_COPY_FILE_RANGE;
+}
+
+static void *work(void *arg);
+
+static int start_thread_locked(struct fs *fs)
+{
+	struct loop *l = &fs->loop;
+	struct loop_thread *t = &l->threads[l->n_threads];
+	int r;
+
+	t->fs = fs;
+	r = -pthread_create(&t->id, NULL, work, t);
+	if (r == 0) {
+		l->n_threads++;
+		l->n_starting++;
+		l->n_serving++;
+	} else if (!l->refused_said) {
+		log_warn("no thread to be had (%s), a limit on processes perhaps: requests wait "
+			 "for each other",
+			strerror(-r));
+	}
+	l->refused_said |= r < 0;
+	return r;
+}
+
+/* t has taken a request: somebody is to be there for the next. */
+static void go_to_work_locked(struct loop_thread *t)
+{
+	const struct fuse_in_header *head = t->buf.flags & FUSE_BUF_IS_FD ? NULL : t->buf.mem;
+	struct loop *l = &t->fs->loop;
+
+	if (head && head->pid) /* 0: the kernel, or somebody whom we have no name for */
+		note_asker_locked(t->fs, head->pid);
+	if (l->ended || l->n_receiving || l->n_called || l->n_starting)
+		return;
+	if (l->lookout) {
+		l->receive_now = l->crowd || !head || is_slow(head);
+		if (l->receive_now)
+			pthread_cond_signal(&l->look);
+	} else if (l->n_idle) {
+		l->n_called++;
+		pthread_cond_signal(&l->idle);
+	} else if (l->n_threads < t->fs->threads) {
+		(void)start_thread_locked(t->fs);
+	}
+}
+
+/* Waits for a request, to go to work; as take_unlocked(), but with -EAGAIN only after loop_end().
+ * 0: unmounted, or INIT has failed. */
+static int await(struct loop_thread *t)
+{
+	struct loop *l = &t->fs->loop;
+	int r = -EAGAIN;
+
+	SCOPED_LOCK(&l->lock);
+	if (l->n_receiving == 0 && !l->crowd)
+		r = take_unlocked(t, false);
+	while (r == -EAGAIN && !l->ended) {
+		if (l->n_receiving < (l->crowd ? t->fs->threads : 1))
+			r = receive_locked(t);
+		else if (!l->lookout)
+			r = look_out_locked(t);
+		else
+			rest_locked(l);
+	}
+	if (r > 0)
+		go_to_work_locked(t);
+	else if (r < 0 && r != -EAGAIN)
+		l->result = r;
+	return r;
+}
+
+static void *work(void *arg)
+{
+	struct loop_thread *t = arg;
+	struct loop *l = &t->fs->loop;
+
+	pthread_mutex_lock(&l->lock);
+	l->n_starting--;
+	pthread_mutex_unlock(&l->lock);
+	while (!fuse_session_exited(t->fs->session) && await(t) > 0)
+		fuse_session_process_buf(t->fs->session, &t->buf);
+	loop_end(t->fs);
+	free(t->buf.mem);
+	pthread_mutex_lock(&l->lock);
+	l->n_serving--;
+	pthread_cond_signal(&l->end);
+	pthread_mutex_unlock(&l->lock);
+	return NULL;
+}
+
+/* Has whoever is in a call for a request leave it, and waits for the rest to answer theirs. */
+static void end_threads(struct loop *l)
+{
+	pthread_mutex_lock(&l->lock);
+	while (l->n_serving) {
+		const struct timespec until = clock_in_us(WAKE_US);
+
+		for (unsigned k = 0; k < l->n_threads; k++)
+			if (l->threads[k].taking)
+				(void)pthread_kill(l->threads[k].id, SIGUSR1);
+		pthread_cond_timedwait(&l->end, &l->lock, &until);
+	}
+	pthread_mutex_unlock(&l->lock);
+	for (unsigned k = 0; k < l->n_threads; k++)
+		pthread_join(l->threads[k].id, NULL);
+}
+
+int loop_run(struct fs *fs)
+{
+	struct loop *l = &fs->loop;
+	int r;
+
+	pthread_mutex_lock(&l->lock);
+	r = start_thread_locked(fs);
+	while (r == 0 && !l->ended)
+		pthread_cond_wait(&l->end, &l->lock);
+	pthread_mutex_unlock(&l->lock);
+	end_threads(l);
+	return r < 0 ? r : l->result;
+}
