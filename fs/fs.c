@@ -26,7 +26,6 @@
 #include "fs/status.h"
 
 #define THREADS_USUAL 16
-#define THREADS_MOST  128
 #define MANY          256        /* descriptors: fewer are not for pipes */
 #define WRITE_MAX     (1u << 20) /* bytes of the largest write request */
 
@@ -303,7 +302,7 @@ static size_t raise_descriptor_limit(struct fs *fs, int *ret_for_files)
 	fs->splices = limit.rlim_max >= MANY;
 	threads = limit.rlim_max / (limit.rlim_max < 4 * THREADS_USUAL ? 4 : 32);
 	if (threads > THREADS_USUAL || limit.rlim_max < 4 * THREADS_USUAL)
-		fs->threads = threads < THREADS_MOST ? (unsigned)threads : THREADS_MOST;
+		fs->threads = threads < LOOP_THREADS_MOST ? (unsigned)threads : LOOP_THREADS_MOST;
 	if (fs->opt.single)
 		fs->threads = 1;
 	ours = fs->splices ? 3 * fs->threads : fs->threads;
@@ -376,9 +375,8 @@ int fs_run(struct fs *fs)
 		    writeout = writeout_start(fs);
 
 		warn_of_unseen_ends(fs);
-		r = loop_init(fs);
-		if (r == 0)
-			r = watch_start(fs);
+		loop_init(fs);
+		r = watch_start(fs);
 		if (r == 0)
 			r = completer ? completer : invalidator ? invalidator : writeout;
 		if (r == 0) {

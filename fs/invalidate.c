@@ -232,18 +232,35 @@ static struct job *next_job(struct fs *fs)
 	return job;
 }
 
+static bool set_renewing(struct fs *fs, bool renewing)
+{
+	struct invalidator *v = &fs->invalidator;
+
+	SCOPED_LOCK(&fs->files_lock);
+	v->renewing = renewing && !v->ending && !fuse_session_exited(fs->session);
+	return v->renewing;
+}
+
 static void *invalidate_main(void *arg)
 {
 	struct fs *fs = arg;
 	struct job *job;
 
 	while ((job = next_job(fs))) {
-		if (!fuse_session_exited(fs->session))
+		if (set_renewing(fs, true))
 			renew(fs, job);
+		(void)set_renewing(fs, false);
 		finish(fs, job);
 		free(job);
 	}
 	return NULL;
+}
+
+bool invalidate_end(struct fs *fs)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	fs->invalidator.ending = true;
+	return !fs->invalidator.renewing;
 }
 
 int invalidate_start(struct fs *fs)

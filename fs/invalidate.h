@@ -30,6 +30,8 @@ struct invalidator {
 	struct list queue;
 	struct list reading; /* of struct page_read */
 	uint64_t serial;     /* of who came last to either */
+	bool renewing;       /* the thread waits for pages, which may wait for an answer of ours */
+	bool ending;         /* it is not to, any more */
 	bool stop, started;
 	pthread_t thread;
 };
@@ -38,6 +40,8 @@ struct invalidator {
 int invalidate_start(struct fs *fs);
 /* The kernel asks for the attributes of i when it needs them again. Waits for nobody. */
 void invalidate_attributes(struct fs *fs, struct inode *i);
+/* Before requests are answered no more: whether no page is waited for, nor will be. Any thread. */
+bool invalidate_end(struct fs *fs);
 /* Answers what is queued and ends the thread, once no request is served any more. */
 void invalidate_stop(struct fs *fs);
 

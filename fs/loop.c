@@ -14,9 +14,11 @@
 #include "common/log.h"
 #include "fs/fs.h"
 
-#define LOOK_US 1000
-#define CROWD   32    /* so many requests of turns make one */
-#define WAKE_US 10000 /* a signal that comes before the call is lost */
+#define LOOK_US      1000
+#define LOOKS        16    /* for nothing, then it receives */
+#define IDLE_BUFFERS 4     /* of idle threads: the others give theirs back */
+#define CROWD        32    /* so many requests of turns make one */
+#define WAKE_US      10000 /* a signal that comes before the call is lost */
 
 static void set_crowd_locked(struct fs *fs, bool crowd)
 {
@@ -30,10 +32,11 @@ static void on_wake(int sig)
 {
 }
 
-int loop_init(struct fs *fs)
+void loop_init(struct fs *fs)
 {
 	struct loop *l = &fs->loop;
 	struct sigaction wake = {.sa_handler = on_wake}; /* no SA_RESTART: it is to interrupt */
+	sigset_t signals;
 	pthread_condattr_t monotonic;
 
 	pthread_mutex_init(&l->lock, NULL);
@@ -44,16 +47,16 @@ int loop_init(struct fs *fs)
 	pthread_condattr_destroy(&monotonic);
 	pthread_cond_init(&l->idle, NULL);
 	sigaction(SIGUSR1, &wake, NULL);
-	l->threads = calloc(fs->threads, sizeof(*l->threads));
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGUSR1);
+	pthread_sigmask(SIG_UNBLOCK, &signals, NULL); /* who started us may have blocked it */
 	set_crowd_locked(fs, false);
-	return l->threads ? 0 : -ENOMEM;
 }
 
 void loop_done(struct fs *fs)
 {
 	struct loop *l = &fs->loop;
 
-	free(l->threads);
 	pthread_cond_destroy(&l->end);
 	pthread_cond_destroy(&l->idle);
 	pthread_cond_destroy(&l->look);
@@ -84,7 +87,9 @@ static int take_unlocked(struct loop_thread *t, bool wait)
 	pthread_mutex_unlock(&l->lock);
 	if (wait)
 		(void)poll(&device, 1, -1); /* reading will tell */
-	r = fuse_session_receive_buf(t->fs->session, &t->buf);
+	t->buf.flags = 0;
+	r = fuse_session_exited(t->fs->session) ? -EAGAIN
+						: fuse_session_receive_buf(t->fs->session, &t->buf);
 	pthread_mutex_lock(&l->lock);
 	t->taking = false;
 	return r == -EINTR ? -EAGAIN : r;
@@ -108,13 +113,15 @@ static int receive_locked(struct loop_thread *t)
 static int look_out_locked(struct loop_thread *t)
 {
 	struct loop *l = &t->fs->loop;
+	unsigned looks = 0;
 	int r = -EAGAIN;
 
 	l->lookout = true;
-	while (r == -EAGAIN && !l->ended && !l->receive_now) {
+	while (r == -EAGAIN && !l->ended && !l->receive_now && looks < LOOKS) {
 		const struct timespec until = clock_in_us(LOOK_US);
 
 		l->lookout_sleeps = l->n_receiving > 0;
+		looks = l->lookout_sleeps ? 0 : looks + 1;
 		if (l->lookout_sleeps)
 			pthread_cond_wait(&l->look, &l->lock);
 		else
@@ -125,9 +132,14 @@ static int look_out_locked(struct loop_thread *t)
 	return r;
 }
 
-static void rest_locked(struct loop *l)
+static void rest_locked(struct loop_thread *t)
 {
-	l->n_idle++;
+	struct loop *l = &t->fs->loop;
+
+	if (++l->n_idle > IDLE_BUFFERS) {
+		free(t->buf.mem);
+		t->buf.mem = NULL; /* for libfuse to allocate again */
+	}
 	while (!l->n_called && !l->ended)
 		pthread_cond_wait(&l->idle, &l->lock);
 	l->n_idle--;
@@ -186,8 +198,10 @@ static void go_to_work_locked(struct loop_thread *t)
 		note_asker_locked(t->fs, head->pid);
 	if (l->ended || l->n_receiving || l->n_called || l->n_starting)
 		return;
+	if (head && head->opcode == FUSE_INIT) /* there is no other before its answer */
+		return;
 	if (l->lookout) {
-		l->receive_now = l->crowd || !head || is_slow(head);
+		l->receive_now |= l->crowd || !head || is_slow(head);
 		if (l->receive_now)
 			pthread_cond_signal(&l->look);
 	} else if (l->n_idle) {
@@ -214,7 +228,7 @@ static int await(struct loop_thread *t)
 		else if (!l->lookout)
 			r = look_out_locked(t);
 		else
-			rest_locked(l);
+			rest_locked(t);
 	}
 	if (r > 0)
 		go_to_work_locked(t);

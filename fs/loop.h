@@ -10,7 +10,8 @@
  *   receiver  waits for a request. One, in poll(2); of a crowd as many as there are threads, in
  *             read(2): the device blocks then
  *   lookout   while nobody receives, looks every LOOK_US whether a request lies there: then the
- *             others are at work, or wait for a disk, and it takes that. One
+ *             others are at work, or wait for a disk, and it takes that. After LOOKS times for
+ *             nothing it receives. One
  *   idle      the rest
  *
  * Who goes to work leaves a receiver or a lookout behind, or brings one, a new thread while there
@@ -20,8 +21,8 @@
  *
  * The loop lock guards all of it and is a leaf. loop_end() may be called by any thread, more than
  * once: then loop_run() sends SIGUSR1 to whoever is in a call for a request, until it has left, and
- * waits for the rest, who answer what they have taken. Nobody is interrupted at work: that begins
- * under the lock.
+ * waits for the rest, who answer theirs. Nobody is interrupted at work: that begins under the lock.
+ * What libfuse reads in that very moment it drops; whoever asked hears of the end soon after.
  */
 #ifndef FS_LOOP_H
 #define FS_LOOP_H
@@ -30,6 +31,8 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#define LOOP_THREADS_MOST 128
 
 struct fs;
 
@@ -55,12 +58,12 @@ struct loop {
 	bool refused_said;   /* that there is no thread to be had */
 	unsigned turns;      /* requests by another than the one before, less the others, of late */
 	uint32_t last_asker; /* a thread id */
-	struct loop_thread *threads; /* fs->threads of them, n_threads in use */
+	struct loop_thread threads[LOOP_THREADS_MOST]; /* n_threads in use */
 	int result;
 };
 
-/* Before loop_end() may be called, and after loop_run(). Negative errno. */
-int loop_init(struct fs *fs);
+/* Before loop_end() may be called, and after loop_run(). */
+void loop_init(struct fs *fs);
 void loop_done(struct fs *fs);
 /* Serves the session, with up to fs->threads threads, until it ends. 0, or negative errno. */
 int loop_run(struct fs *fs);

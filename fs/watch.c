@@ -312,7 +312,8 @@ static void try_to_end(struct fs *fs)
 	w->quiet_ticks = poll(&asked, 1, 0) == 0 ? w->quiet_ticks + 1 : 0;
 	if (w->quiet_ticks < 2 && ++w->ending_ticks < ENDING_TICKS)
 		return;
-	loop_end(fs);
+	if (invalidate_end(fs))
+		loop_end(fs);
 }
 
 /* Of two times to wait, -1 being for ever. */

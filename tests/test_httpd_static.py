@@ -336,6 +336,7 @@ def test_times_that_have_no_year_are_listed(serve, base):
         (entry,) = json.loads(web.get("/", Accept="application/json"))["entries"]
         assert entry["modified"] == "1970-01-01T00:00:00.000Z"
         assert b'<td class="time">1970-01-01 00:00</td>' in web.get("/")
+        aged(pathlib.Path(folder, "f"))
         tag = web.request("/f").headers["etag"]
         assert web.request("/f", If_None_Match=tag).status == 304
         web.stop()

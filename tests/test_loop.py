@@ -80,3 +80,12 @@ def test_it_ends_in_the_middle_of_requests(mount, count, how):
         unmount_lazily(mount)
     assert mount.wait(10) == 0
     assert all(p.result(20) for p in pending)
+
+
+def test_a_signal_that_its_parent_blocked(make_mount, mode):
+    """SIGUSR1 has those who wait for requests leave."""
+    block = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])"
+    mount = make_mount(mode, wrapper=(
+        "/usr/bin/python3", "-c", f"import os, signal, sys; {block}; os.execvp(sys.argv[1], sys.argv[1:])"))
+    mount.kill(signal.SIGTERM)
+    assert mount.wait() == 0

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
@@ -624,6 +625,33 @@ def deleted(pid):
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
     return [path for path in found if path.endswith(" (deleted)")]
+
+
+def switches(pid):
+    """How many times its threads have begun or ceased to run."""
+    found = 0
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{tid}/status") as f:
+            found += sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
+    return found
+
+
+def does_nothing(pid):
+    before = switches(pid)
+    time.sleep(0.1)
+    return switches(pid) == before
+
+
+def test_while_a_request_is_stuck_nothing_is_done(start, disk):
+    mount = start("sync=none")
+    writer, other = mount.agent(), mount.agent()
+    with disk.stalled("setting"):
+        pending = writer.begin(write_file, mount.path("f"), b"hello")
+        disk.wait_waiting()
+        procs.wait_until(lambda: does_nothing(mount.pid), "it to rest")
+        other.call(os.statvfs, mount.mnt)
+        procs.wait_until(lambda: does_nothing(mount.pid), "it to rest")
+    pending.result()
 
 
 def test_threads_that_cannot_be_had(start, disk):

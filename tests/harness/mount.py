@@ -316,7 +316,7 @@ class Mount:
         self.agents, self.programs, self._probe = [], [], None
 
     def leaked(self):
-        """Descriptors beyond those at start, but for the pipe that each thread of the loop may keep."""
+        """Descriptors beyond those at start, but for the pipe that each of its threads may keep."""
         more = {fd: target for fd, target in procs.descriptors(self.pid).items()
                 if fd not in self.baseline and not target.startswith(f"{self.run}/sanitizer")}
         pipes = [fd for fd, target in more.items() if target.startswith("pipe:")]
