@@ -14,11 +14,12 @@
 #include "common/log.h"
 #include "fs/fs.h"
 
-#define LOOK_US      1000
-#define LOOKS        16    /* for nothing, then it receives */
-#define IDLE_BUFFERS 4     /* of idle threads: the others give theirs back */
-#define CROWD        32    /* so many requests of turns make one */
-#define WAKE_US      10000 /* a signal that comes before the call is lost */
+#define LOOK_US   1000
+#define LOOKS     16    /* for nothing, then it receives */
+#define RECEIVERS 8     /* of a crowd */
+#define IDLE      2     /* threads that are kept */
+#define CROWD     32    /* so many requests of turns make one */
+#define WAKE_US   10000 /* a signal that comes before the call is lost */
 
 static void set_crowd_locked(struct fs *fs, bool crowd)
 {
@@ -132,18 +133,17 @@ static int look_out_locked(struct loop_thread *t)
 	return r;
 }
 
-static void rest_locked(struct loop_thread *t)
+/* False: there is no need for it. */
+static bool rest_locked(struct loop *l)
 {
-	struct loop *l = &t->fs->loop;
-
-	if (++l->n_idle > IDLE_BUFFERS) {
-		free(t->buf.mem);
-		t->buf.mem = NULL; /* for libfuse to allocate again */
-	}
+	if (l->n_idle == IDLE)
+		return false;
+	l->n_idle++;
 	while (!l->n_called && !l->ended)
 		pthread_cond_wait(&l->idle, &l->lock);
 	l->n_idle--;
 	l->n_called -= l->n_called > 0;
+	return true;
 }
 
 static void note_asker_locked(struct fs *fs, uint32_t asker)
@@ -170,15 +170,19 @@ static void *work(void *arg);
 static int start_thread_locked(struct fs *fs)
 {
 	struct loop *l = &fs->loop;
-	struct loop_thread *t = &l->threads[l->n_threads];
+	struct loop_thread *t = l->threads;
 	int r;
 
-	t->fs = fs;
+	while (t->state == LOOP_SERVES)
+		t++; /* n_serving is less than there are */
+	if (t->state == LOOP_ENDED)
+		pthread_join(t->id, NULL);
+	*t = (struct loop_thread){.fs = fs};
 	r = -pthread_create(&t->id, NULL, work, t);
 	if (r == 0) {
-		l->n_threads++;
-		l->n_starting++;
+		t->state = LOOP_SERVES;
 		l->n_serving++;
+		l->n_starting++;
 	} else if (!l->refused_said) {
 		log_warn("no thread to be had (%s), a limit on processes perhaps: requests wait "
 			 "for each other",
@@ -207,13 +211,15 @@ static void go_to_work_locked(struct loop_thread *t)
 	} else if (l->n_idle) {
 		l->n_called++;
 		pthread_cond_signal(&l->idle);
-	} else if (l->n_threads < t->fs->threads) {
+	} else if (l->n_serving < t->fs->threads) {
 		(void)start_thread_locked(t->fs);
 	}
 }
 
-/* Waits for a request, to go to work; as take_unlocked(), but with -EAGAIN only after loop_end().
- * 0: unmounted, or INIT has failed. */
+/*
+ * Waits for a request, to go to work; as take_unlocked(), but -EAGAIN only after loop_end(), or
+ * when t is not needed any more. 0: unmounted, or INIT has failed.
+ */
 static int await(struct loop_thread *t)
 {
 	struct loop *l = &t->fs->loop;
@@ -223,12 +229,12 @@ static int await(struct loop_thread *t)
 	if (l->n_receiving == 0 && !l->crowd)
 		r = take_unlocked(t, false);
 	while (r == -EAGAIN && !l->ended) {
-		if (l->n_receiving < (l->crowd ? t->fs->threads : 1))
+		if (l->n_receiving < (l->crowd ? RECEIVERS : 1))
 			r = receive_locked(t);
 		else if (!l->lookout)
 			r = look_out_locked(t);
-		else
-			rest_locked(t);
+		else if (!rest_locked(l))
+			break;
 	}
 	if (r > 0)
 		go_to_work_locked(t);
@@ -237,19 +243,30 @@ static int await(struct loop_thread *t)
 	return r;
 }
 
+/* False: it has ended; unmounted, or INIT has failed. */
+static bool serve(struct loop_thread *t)
+{
+	fuse_session_process_buf(t->fs->session, &t->buf);
+	return !fuse_session_exited(t->fs->session);
+}
+
 static void *work(void *arg)
 {
 	struct loop_thread *t = arg;
 	struct loop *l = &t->fs->loop;
+	int r;
 
 	pthread_mutex_lock(&l->lock);
 	l->n_starting--;
 	pthread_mutex_unlock(&l->lock);
-	while (!fuse_session_exited(t->fs->session) && await(t) > 0)
-		fuse_session_process_buf(t->fs->session, &t->buf);
-	loop_end(t->fs);
+	do
+		r = await(t);
+	while (r > 0 && serve(t));
+	if (r != -EAGAIN)
+		loop_end(t->fs);
 	free(t->buf.mem);
 	pthread_mutex_lock(&l->lock);
+	t->state = LOOP_ENDED;
 	l->n_serving--;
 	pthread_cond_signal(&l->end);
 	pthread_mutex_unlock(&l->lock);
@@ -263,14 +280,15 @@ static void end_threads(struct loop *l)
 	while (l->n_serving) {
 		const struct timespec until = clock_in_us(WAKE_US);
 
-		for (unsigned k = 0; k < l->n_threads; k++)
+		for (unsigned k = 0; k < LOOP_THREADS_MOST; k++)
 			if (l->threads[k].taking)
 				(void)pthread_kill(l->threads[k].id, SIGUSR1);
 		pthread_cond_timedwait(&l->end, &l->lock, &until);
 	}
 	pthread_mutex_unlock(&l->lock);
-	for (unsigned k = 0; k < l->n_threads; k++)
-		pthread_join(l->threads[k].id, NULL);
+	for (unsigned k = 0; k < LOOP_THREADS_MOST; k++)
+		if (l->threads[k].state == LOOP_ENDED)
+			pthread_join(l->threads[k].id, NULL);
 }
 
 int loop_run(struct fs *fs)

@@ -7,12 +7,12 @@
  * ask in turns, it is as there. A thread that has answered takes the first of these places that is
  * free:
  *
- *   receiver  waits for a request. One, in poll(2); of a crowd as many as there are threads, in
- *             read(2): the device blocks then
+ *   receiver  waits for a request. One, in poll(2); of a crowd some more, in read(2): the device
+ *             blocks then
  *   lookout   while nobody receives, looks every LOOK_US whether a request lies there: then the
  *             others are at work, or wait for a disk, and it takes that. After LOOKS times for
  *             nothing it receives. One
- *   idle      the rest
+ *   idle      two, and the rest ends
  *
  * Who goes to work leaves a receiver or a lookout behind, or brings one, a new thread while there
  * may be more. So a request that is stuck keeps the next one for LOOK_US at most. Who does what is
@@ -37,6 +37,7 @@
 struct fs;
 
 struct loop_thread {
+	enum { LOOP_NEVER, LOOP_SERVES, LOOP_ENDED } state; /* ended: to be joined */
 	struct fs *fs;
 	pthread_t id;
 	struct fuse_buf buf; /* the request */
@@ -48,8 +49,8 @@ struct loop {
 	pthread_cond_t look; /* for the lookout */
 	pthread_cond_t idle; /* for one of the idle threads */
 	pthread_cond_t end;  /* for loop_run() */
-	unsigned n_receiving, n_idle, n_threads;
-	unsigned n_serving;            /* of n_threads, those that have not ended */
+	unsigned n_receiving, n_idle;
+	unsigned n_serving;            /* threads */
 	unsigned n_called, n_starting; /* idle and new ones, on their way to receive */
 	bool lookout;                  /* there is one */
 	bool lookout_sleeps;           /* until it is woken: somebody receives */
@@ -58,7 +59,7 @@ struct loop {
 	bool refused_said;   /* that there is no thread to be had */
 	unsigned turns;      /* requests by another than the one before, less the others, of late */
 	uint32_t last_asker; /* a thread id */
-	struct loop_thread threads[LOOP_THREADS_MOST]; /* n_threads in use */
+	struct loop_thread threads[LOOP_THREADS_MOST];
 	int result;
 };
 

@@ -176,6 +176,7 @@ def test_a_killed_writer_is_told_without_descriptors_left(mode, make_mount, few)
 def test_a_killed_writer_is_not_taken_for_another_when_nobody_can_be_asked(mode, make_mount):
     """Nor is one that closes."""
     mount = make_mount(mode)
+    mount.allow_log(r"descriptor|open files|files open")
     killed, closed = mount.writer("f"), mount.writer("g")
     for writer in (killed, closed):
         writer.write(b"half")
