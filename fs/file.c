@@ -336,9 +336,8 @@ int file_truncate(struct fs *fs, struct file *f, uint64_t size)
 	} else if (size < (uint64_t)st.st_size) {
 		file_cut(fs, f, size);
 	} else if (size > (uint64_t)st.st_size) {
+		r = holes_note_grown(fs, f, (uint64_t)st.st_size, size);
 		SCOPED_LOCK(&fs->files_lock);
-		if (f->state == FILE_GROWING)
-			r = ranges_add(&f->unwritten, (uint64_t)st.st_size, size);
 		f->end = size;
 	}
 	file_end_change(fs, f);

@@ -43,5 +43,8 @@ int holes_before_gap(struct fs *fs, struct file *f, uint64_t *start, uint64_t en
  */
 int holes_before_allocation(struct fs *fs, struct file *f, uint64_t start, uint64_t end);
 int holes_note(struct fs *fs, struct file *f, uint64_t start, uint64_t end);
+/* The same, end being where the file ends now: the store may write zeros into the rest of its last
+ * block when it grows on. */
+int holes_note_grown(struct fs *fs, struct file *f, uint64_t start, uint64_t end);
 
 #endif

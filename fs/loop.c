@@ -76,8 +76,7 @@ void loop_end(struct fs *fs)
 	pthread_cond_broadcast(&l->end);
 }
 
-/* More than 0: a request is in t->buf. -EAGAIN: there was none. Waits for one first, or does not.
- */
+/* More than 0: a request is in t->buf. -EAGAIN: there was none. wait: for one, first. */
 static int take_unlocked(struct loop_thread *t, bool wait)
 {
 	struct loop *l = &t->fs->loop;

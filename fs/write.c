@@ -156,11 +156,11 @@ static int note_allocation(
 {
 	if (mode & FALLOC_FL_PUNCH_HOLE)
 		return holes_note(fs, f, start, end < size ? end : size);
-	if (start > size && !(mode & FALLOC_FL_KEEP_SIZE))
+	if (start > size) /* so far there is nothing before it either */
 		start = size;
 	if ((mode & FALLOC_FL_KEEP_SIZE) && !file_is_passthrough(f) && end > size)
 		end = size;
-	return holes_note(fs, f, mode & FALLOC_FL_ZERO_RANGE ? start : size, end);
+	return holes_note_grown(fs, f, mode & FALLOC_FL_ZERO_RANGE ? start : size, end);
 }
 
 /* It failed, on a full disk, but ext4 has made the file as long as there was room for. The kernel

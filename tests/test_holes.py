@@ -516,6 +516,28 @@ def test_zeros_that_btrfs_writes_behind_an_old_end_are_none(on_image):
 
 
 @pytest.mark.modes("on")
+@pytest.mark.parametrize("grow", ["ftruncate", "fallocate"])
+def test_zeros_that_btrfs_writes_behind_the_end_of_a_gap_are_none(on_image, grow):
+    """Nobody looks until all that is behind them is filled, and all that is before them."""
+    mount = on_image("btrfs", 120 << 20)
+    writer = mount.writer("f")
+    if grow == "ftruncate":
+        writer.truncate(2 * BLOCK + 100)
+    else:
+        writer.call(os.posix_fallocate, 0, 2 * BLOCK + 100)
+    writer.pwrite(b"y" * 10, 8 * BLOCK)
+    writer.pwrite(b"z" * (5 * BLOCK), 3 * BLOCK)
+    data = pattern(2 * BLOCK).replace(b"\0", b"x") + b"x" * 100
+    writer.pwrite(data, 0)
+    assert given(mount) == data
+    held = mount.reader("f").begin_pread(10, 2 * BLOCK + 100).wait_held()
+    writer.pwrite(b"w" * (BLOCK - 100), 2 * BLOCK + 100)
+    assert held.result() == b"w" * 10
+    data += b"w" * (BLOCK - 100) + b"z" * (5 * BLOCK) + b"y" * 10
+    assert follow(mount.reader("f"), len(data)) == data
+
+
+@pytest.mark.modes("on")
 def test_gaps_of_small_blocks_within_a_page(on_image):
     mount = on_image("ext4", 20 << 20, "-b", "1024")
     data = pattern(100_000).replace(b"\0", b"x")
@@ -675,6 +697,22 @@ def test_what_lies_before_space_allocated_behind_the_end_is_a_gap(mount, how):
     writer.call(fallocate, how, 2 * BLOCK, BLOCK)
     assert given(mount) == b"x" * 100
     assert mount.xattr("f", "edge") == "100"
+
+
+def test_what_is_written_before_space_allocated_further_behind_the_end(mount):
+    """It ends within the block before that, and the writer goes on behind."""
+    if not store_can(mount, ZERO_RANGE | KEEP_SIZE):
+        pytest.skip("fallocate: the store's filesystem cannot")
+    writer = mount.writer("f")
+    writer.write(pattern(BLOCK))
+    writer.call(fallocate, ZERO_RANGE | KEEP_SIZE, 4 * BLOCK, 4 * BLOCK)
+    writer.pwrite(pattern(2 * BLOCK) + b"x" * 100, BLOCK)
+    writer.pwrite(b"y" * 10, 12 * BLOCK)
+    data = pattern(BLOCK) + pattern(2 * BLOCK) + b"x" * 100
+    assert follow(mount.reader("f"), len(data)) == data
+    held = mount.reader("f").begin_pread(10, len(data)).wait_held()
+    writer.pwrite(b"z" * 10, len(data))
+    assert held.result() == b"z" * 10
 
 
 @pytest.mark.parametrize("part", [False, True])
