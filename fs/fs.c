@@ -383,8 +383,8 @@ int fs_run(struct fs *fs)
 			r = loop_run(fs);
 			if (!fs->serving)
 				r = -EIO;
-			else if (r > 0 || r == -ECONNABORTED)
-				r = 0; /* a signal; unmounted while a request was being read */
+			else if (r == -ECONNABORTED)
+				r = 0; /* unmounted while a request was being read */
 		} else {
 			log_error("cannot start a background thread: %s", strerror(-r));
 		}

@@ -538,19 +538,21 @@ int holes_before_allocation(struct fs *fs, struct file *f, uint64_t start, uint6
 	return remember_holes(fs, f, start, end);
 }
 
-int holes_note_grown(struct fs *fs, struct file *f, uint64_t start, uint64_t end)
+static int note_locked(struct file *f, uint64_t start, uint64_t end)
 {
-	uint64_t rest;
-
-	SCOPED_LOCK(&fs->files_lock);
-	if (f->state != FILE_GROWING)
-		return 0;
-	rest = f->bytes_only && file_is_passthrough(f) ? fs->block - 1 : 0;
-	return ranges_add(&f->unwritten, start, end + rest - (end + rest) % (rest + 1));
+	return f->state == FILE_GROWING ? ranges_add(&f->unwritten, start, end) : 0;
 }
 
 int holes_note(struct fs *fs, struct file *f, uint64_t start, uint64_t end)
 {
 	SCOPED_LOCK(&fs->files_lock);
-	return f->state == FILE_GROWING ? ranges_add(&f->unwritten, start, end) : 0;
+	return note_locked(f, start, end);
+}
+
+int holes_note_grown(struct fs *fs, struct file *f, uint64_t start, uint64_t end)
+{
+	SCOPED_LOCK(&fs->files_lock);
+	if (f->bytes_only && file_is_passthrough(f))
+		end = block_start(fs, end + fs->block - 1);
+	return note_locked(f, start, end);
 }

@@ -118,14 +118,16 @@ static int look_out_locked(struct loop_thread *t)
 
 	l->lookout = true;
 	while (r == -EAGAIN && !l->ended && !l->receive_now && looks < LOOKS) {
-		const struct timespec until = clock_in_us(LOOK_US);
-
 		l->lookout_sleeps = l->n_receiving > 0;
-		looks = l->lookout_sleeps ? 0 : looks + 1;
-		if (l->lookout_sleeps)
+		if (l->lookout_sleeps) {
+			looks = 0;
 			pthread_cond_wait(&l->look, &l->lock);
-		else
+		} else {
+			const struct timespec until = clock_in_us(LOOK_US);
+
+			looks++;
 			pthread_cond_timedwait(&l->look, &l->lock, &until);
+		}
 		r = take_unlocked(t, false);
 	}
 	l->lookout_sleeps = l->receive_now = l->lookout = false;

@@ -3,11 +3,10 @@
 import contextlib
 import os
 import signal
-import subprocess
 
 import pytest
 
-from harness import procs, sandbox
+from harness import procs
 
 IN_TURNS = 12
 
@@ -56,13 +55,6 @@ def test_alone_and_in_a_crowd(mount):
     assert all(os.listdir(mount.stored(os.path.basename(place))) == [] for place in places)
 
 
-def unmount_lazily(mount):
-    if mount.mode == "user":
-        subprocess.run(["fusermount3", "-uz", mount.mnt], check=True, timeout=5, **mount.identity())
-    else:
-        sandbox.umount(mount.mnt, sandbox.MNT_DETACH)
-
-
 @pytest.mark.sanitize
 @pytest.mark.sysfuse
 @pytest.mark.parametrize("how", ["SIGTERM", "umount -l"])
@@ -77,7 +69,7 @@ def test_it_ends_in_the_middle_of_requests(mount, count, how):
     if how == "SIGTERM":
         mount.kill(signal.SIGTERM)
     else:
-        unmount_lazily(mount)
+        mount.unmount(lazily=True)
     assert mount.wait(10) == 0
     assert all(p.result(20) for p in pending)
 

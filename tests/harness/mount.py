@@ -325,12 +325,12 @@ class Mount:
                 del more[fd]
         return more
 
-    def unmount(self):
+    def unmount(self, lazily=False):
         if self.mode != "user":
-            sandbox.umount(self.mnt, sandbox.UMOUNT_NOFOLLOW)
+            sandbox.umount(self.mnt, sandbox.MNT_DETACH if lazily else sandbox.UMOUNT_NOFOLLOW)
         else:
-            subprocess.run(["fusermount3", "-u", self.mnt], check=True, timeout=5,
-                           **self.identity())
+            subprocess.run(["fusermount3", "-uz" if lazily else "-u", self.mnt], check=True,
+                           timeout=5, **self.identity())
 
     def wait(self, timeout=5):
         """The daemon's exit status."""
