@@ -91,27 +91,30 @@ static bool has_data(int fd, uint64_t block)
 	return lseek(fd, (off_t)block, SEEK_DATA) == (off_t)block;
 }
 
-/* Whether it is in doubt if zeros that are not on the disk are a gap: they are sent there. */
-static bool settle(struct fs *fs, struct file *f, struct range r)
+enum reserve { RESERVE_NONE, RESERVE_DOUBT, RESERVE_GAP };
+
+/*
+ * What r, all zeros, begins with, and in *r as far as that goes: no reserve (any more), so somebody
+ * wrote that, whatever the store calls it; a gap in it; or one that zeros were written to perhaps,
+ * which are sent to the disk and a gap until then, as what follows as far as end may be.
+ */
+static enum reserve judge(struct fs *fs, struct file *f, struct range *r, uint64_t end)
 {
-	if (!reserve_waits(file_fd(f), r))
-		return false;
-	writeout_add(fs, f, r);
-	return true;
+	struct range part = {r->start, end};
+	bool waits = reserve_waits(file_fd(f), *r); /* first: it may reach the disk meanwhile */
+
+	if (!reserve_begins(file_fd(f), r))
+		return RESERVE_NONE;
+	if (!waits)
+		return RESERVE_GAP;
+	writeout_add(fs, f, part);
+	return RESERVE_DOUBT;
 }
 
-/* The block is zero: whether nobody wrote that, although the store may call it data, or it is in
- * doubt; then so may be what follows as far as end. */
+/* Whether nobody is known to have written the block, which is zero. */
 static bool in_reserve(struct fs *fs, struct file *f, uint64_t block, size_t size, uint64_t end)
 {
-	struct range r = {block, block + size};
-	bool waits = reserve_waits(file_fd(f), r); /* first: it may reach the disk meanwhile */
-
-	if (!reserve_begins(file_fd(f), &r))
-		return false;
-	if (waits)
-		writeout_add(fs, f, (struct range){block, end}); /* a gap until then */
-	return true;
+	return judge(fs, f, &(struct range){block, block + size}, end) != RESERVE_NONE;
 }
 
 /* How much of a block r reaches into: bytes behind its end were there before it was filled. */
@@ -216,7 +219,6 @@ static uint64_t written_behind(struct fs *fs, struct file *f, uint64_t end)
 static int remember(struct fs *fs, struct file *f, struct range hole, bool data_behind)
 {
 	if (file_is_passthrough(f)) {
-		(void)settle(fs, f, hole); /* likewise */
 		hole.start = written_before(fs, f, hole.start);
 		if (data_behind)
 			hole.end = written_behind(fs, f, hole.end);
@@ -318,9 +320,11 @@ static ssize_t in_range(
 	return (ssize_t)(end - offset);
 }
 
-/* The gap that pos is in, if nobody has met it yet. */
-static int remember_gap_at(struct fs *fs, struct file *f, uint64_t pos)
+/* The gap that pos is in, if nobody has met it yet, is remembered. What is in doubt is, too, or if
+ * there is time to wait, -EAGAIN. */
+static int remember_gap_at(struct fs *fs, struct file *f, uint64_t pos, bool wait)
 {
+	enum reserve is;
 	int fd = file_fd(f);
 	struct range r;
 	struct stat st;
@@ -333,24 +337,32 @@ static int remember_gap_at(struct fs *fs, struct file *f, uint64_t pos)
 		return 0;
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	if (!reserve_find(fd, pos, pos + 1, (uint64_t)st.st_size, &r))
-		return 0;
+	do {
+		if (!reserve_find(fd, pos, pos + 1, (uint64_t)st.st_size, &r))
+			return 0;
+		is = judge(fs, f, &r, r.end);
+	} while (is == RESERVE_NONE);
+	if (is == RESERVE_DOUBT && wait)
+		return -EAGAIN;
 	return remember(fs, f, r, r.end < (uint64_t)st.st_size);
 }
 
 /*
  * Whoever reads from the middle of a file may begin where a hole that nobody has met yet pads the
- * block behind it.
+ * block behind it. -EAGAIN: nobody knows yet.
  */
 static int remember_hole_before(struct fs *fs, struct file *f, uint64_t offset)
 {
 	uint64_t block = block_start(fs, offset), end;
-	int r = block ? remember_gap_at(fs, f, block - 1) : 0;
+	int r = block ? remember_gap_at(fs, f, block - 1, true) : 0;
 
-	if (r < 0 || !block || !file_is_passthrough(f) || behind_range(fs, f, block - 1) != block)
+	if ((r < 0 && r != -EAGAIN) || !block || !file_is_passthrough(f) ||
+		(r == 0 && behind_range(fs, f, block - 1) != block))
 		return r;
 	/* One that is known was no hole of the store's when something was written behind it. */
 	end = block + zero_prefix(file_fd(f), block, fs->block);
+	if (r == -EAGAIN)
+		return end > offset ? r : 0;
 	return end > offset ? holes_note(fs, f, block, end) : 0;
 }
 
@@ -386,7 +398,8 @@ static ssize_t before_doubt(
 
 /*
  * n bytes from offset on that the store calls data; -EAGAIN: there was a gap in its reserve after
- * all, which is remembered now. known: where the next one that is begins. size: the file's.
+ * all, which is remembered now, or is none any more. known: where the next one that is begins.
+ * size: the file's.
  */
 static ssize_t without_reserve(
 	struct fs *fs, struct file *f, uint64_t offset, size_t n, uint64_t known, uint64_t size)
@@ -403,8 +416,14 @@ static ssize_t without_reserve(
 	pthread_mutex_unlock(&fs->files_lock);
 	/* One that begins just behind them pads their last block. */
 	if (find_gap(fs, f, from, behind < known ? behind : known, size, &r)) {
-		if (settle(fs, f, r))
+		switch (judge(fs, f, &r, r.end)) {
+		case RESERVE_NONE:
+			return -EAGAIN;
+		case RESERVE_DOUBT:
 			return before_doubt(fs, f, offset, end, r.start);
+		case RESERVE_GAP:
+			break;
+		}
 		e = remember(fs, f, r, r.end < size);
 		return e < 0 ? e : file_is_growing(fs, f) ? -EAGAIN : (ssize_t)n;
 	}
@@ -420,7 +439,7 @@ ssize_t holes_available(struct fs *fs, struct file *f, uint64_t offset, size_t w
 	uint64_t filled = offset;
 
 	if (e < 0)
-		return e;
+		return e == -EAGAIN ? 0 : e;
 	for (;;) {
 		struct known k;
 		struct stat st;
@@ -504,7 +523,7 @@ void holes_begin(struct fs *fs, struct file *f)
 /* What is written behind makes a block of data of the rest of a gap. */
 int holes_before_cut(struct fs *fs, struct file *f, uint64_t size)
 {
-	return size ? remember_gap_at(fs, f, size - 1) : 0;
+	return size ? remember_gap_at(fs, f, size - 1, false) : 0;
 }
 
 int holes_before_gap(struct fs *fs, struct file *f, uint64_t *start, uint64_t end)

@@ -3,6 +3,8 @@
 import contextlib
 import mmap
 import os
+import random
+import threading
 import time
 
 import pytest
@@ -144,6 +146,68 @@ def test_zeros_written_to_preallocated_space_come(reserving):
     held = reader.begin_read().stays_held()
     writer.write(bytes(BLOCK))
     assert held.result() == bytes(BLOCK)
+
+
+@pytest.mark.modes("on")
+def test_zeros_that_reach_the_disk_while_they_are_looked_at(reserving):
+    """They were in doubt, and a moment later are written: no gap that would be remembered."""
+    writer = reserving.writer("f")
+    writer.write(b"x" * BLOCK)
+    writer.call(os.fsync)
+    with open(reserving.stored("f"), "rb") as stored:
+        for k in range(3000):
+            end = (2 + k) * BLOCK
+            writer.write(bytes(BLOCK))
+            syncing = threading.Thread(target=os.fdatasync, args=(stored.fileno(),))
+            syncing.start()
+            while syncing.is_alive():
+                reserving.xattr("f", "edge")
+            syncing.join()
+            procs.wait_until(lambda: int(reserving.xattr("f", "edge")) == end, "the zeros")
+
+
+@pytest.mark.modes("on")
+@pytest.mark.parametrize("blocks", [3, 15.5])
+def test_a_read_that_begins_in_zeros_that_wait_for_the_disk(reserving, blocks):
+    """All of them come, not all but the last block."""
+    writer = reserving.writer("f")
+    writer.write(b"x" * BLOCK)
+    writer.call(os.fsync)
+    writer.write(bytes(16 * BLOCK))
+    reader = reserving.reader("f")
+    offset = int((1 + blocks) * BLOCK)
+    while offset < 17 * BLOCK:
+        part = reader.pread(17 * BLOCK - offset, offset)
+        assert part == bytes(len(part))
+        offset += len(part)
+
+
+@pytest.mark.modes("on")
+@pytest.mark.parametrize("reserving", ["xfs", "overlay"], indirect=True)
+@pytest.mark.parametrize("seed", range(3))
+def test_zeros_and_others_that_are_appended_come_whole_from_anywhere(reserving, seed):
+    rng = random.Random(seed)
+    for n in range(20):
+        writer = reserving.writer(f"f{n}")
+        data = b""
+        for _ in range(rng.randrange(3, 20)):
+            size = rng.choice((BLOCK, 3 * BLOCK, 16 * BLOCK, rng.randrange(1, 300),
+                               rng.randrange(1, 60_000)))
+            zeros = rng.choice((0, 0, size // 2, size))
+            part = bytes(zeros) + pattern(size, len(data))[zeros:]
+            writer.write(part)
+            data += part
+            if rng.random() < 0.1:
+                writer.call(os.fsync)
+            offset = rng.choice((0, rng.randrange(len(data)), len(data) // BLOCK * BLOCK,
+                                 rng.randrange(len(data)) // BLOCK * BLOCK))
+            reader = reserving.reader(f"f{n}", agent=writer.agent)
+            while offset < len(data):
+                got = reader.pread(70_000, offset)
+                assert got == data[offset:offset + len(got)]
+                offset += len(got)
+            reader.close()
+        writer.close()
 
 
 @pytest.mark.modes("on")
