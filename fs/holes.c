@@ -325,14 +325,17 @@ static ssize_t in_range(
 static int remember_gap_at(struct fs *fs, struct file *f, uint64_t pos, bool wait)
 {
 	enum reserve is;
-	int fd = file_fd(f);
+	int fd = file_fd(f), e;
 	struct range r;
 	struct stat st;
 
 	if (!file_is_passthrough(f))
 		return 0;
-	if (!has_data(fd, pos))
-		return remember_holes(fs, f, pos, pos + 1);
+	if (!has_data(fd, pos)) {
+		e = remember_holes(fs, f, pos, pos + 1);
+		if (e < 0 || behind_range(fs, f, pos) > pos)
+			return e; /* else it counts as data by now: it was read ahead */
+	}
 	if (pos < examined(fs, f) || nonzero_length(fd, block_start(fs, pos), fs->block) > 0)
 		return 0;
 	if (fstat(fd, &st) < 0)

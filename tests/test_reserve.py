@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Stores that have blocks in reserve, or write zeros of their own, under a follower."""
 import contextlib
+import fcntl
 import mmap
 import os
 import random
@@ -225,6 +226,26 @@ def test_zeros_written_to_reserved_space_come_by_http(reserving, serve):
     assert time.monotonic() - started < procs.seconds(10)
     writer.close()
     assert response.rest() == b""
+
+
+@pytest.mark.modes("on")
+def test_a_read_that_begins_behind_a_gap_that_is_read_ahead(reserving):
+    """Which makes data of it, while it is looked for."""
+    for n in range(40):
+        writer = reserving.writer(f"f{n}")
+        far = (20 + 3 * n) * BLOCK
+        writer.write(pattern(BLOCK))
+        writer.call(os.fsync)
+        writer.pwrite(pattern(3 * BLOCK), far)
+        if n % 2:
+            with open("/proc/sys/vm/drop_caches", "w") as f:
+                f.write("1")
+        writer.pwrite(b"x", far + 5 * BLOCK + 2000)
+        reader = reserving.reader(f"f{n}", agent=writer.agent)
+        reader.call(fcntl.fcntl, fcntl.F_SETFL, os.O_NONBLOCK)
+        with pytest.raises(BlockingIOError):
+            reader.pread(100, far + 5 * BLOCK + 500)
+        writer.close()
 
 
 @pytest.mark.modes("on")
