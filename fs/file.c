@@ -335,6 +335,7 @@ int file_truncate(struct fs *fs, struct file *f, uint64_t size)
 		/* nothing was cut */
 	} else if (size < (uint64_t)st.st_size) {
 		file_cut(fs, f, size);
+		r = holes_after_cut(fs, f, size);
 	} else if (size > (uint64_t)st.st_size) {
 		r = holes_note_grown(fs, f, (uint64_t)st.st_size, size);
 		SCOPED_LOCK(&fs->files_lock);

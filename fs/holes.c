@@ -578,3 +578,10 @@ int holes_note_grown(struct fs *fs, struct file *f, uint64_t start, uint64_t end
 		end = block_start(fs, end + fs->block - 1);
 	return note_locked(f, start, end);
 }
+
+int holes_after_cut(struct fs *fs, struct file *f, uint64_t size)
+{
+	if (!size || behind_range(fs, f, size - 1) != size)
+		return 0;
+	return holes_note_grown(fs, f, size - 1, size);
+}

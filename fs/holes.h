@@ -27,8 +27,9 @@ bool holes_all_written(struct fs *fs, struct file *f, uint64_t changes, uint64_t
 /* f begins to grow. */
 void holes_begin(struct fs *fs, struct file *f);
 
-/* f is about to be cut to size: with the io lock held alone. 0 or negative errno. */
+/* f is about to be cut to size, and was: with the io lock held alone. 0 or negative errno. */
 int holes_before_cut(struct fs *fs, struct file *f, uint64_t size);
+int holes_after_cut(struct fs *fs, struct file *f, uint64_t size);
 
 /*
  * Bytes of [*start, end) are about to be made a gap, with the io lock held alone: *start is moved

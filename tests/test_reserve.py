@@ -381,15 +381,16 @@ def test_zeros_that_btrfs_writes_behind_an_old_end_are_none(on_image):
 
 
 @pytest.mark.modes("on")
-@pytest.mark.parametrize("grow", ["ftruncate", "fallocate"])
-def test_zeros_that_btrfs_writes_behind_the_end_of_a_gap_are_none(on_image, grow):
+@pytest.mark.parametrize("how", ["ftruncate", "fallocate", "cut"])
+def test_zeros_that_btrfs_writes_behind_the_end_of_a_gap_are_none(on_image, how):
     """Nobody looks until all that is behind them is filled, and all that is before them."""
     mount = on_image("btrfs", 120 << 20)
     writer = mount.writer("f")
-    if grow == "ftruncate":
-        writer.truncate(2 * BLOCK + 100)
-    else:
+    if how == "fallocate":
         writer.call(os.posix_fallocate, 0, 2 * BLOCK + 100)
+    else:
+        writer.truncate((2 if how == "ftruncate" else 20) * BLOCK + 100)
+        writer.truncate(2 * BLOCK + 100)
     writer.pwrite(b"y" * 10, 8 * BLOCK)
     writer.pwrite(b"z" * (5 * BLOCK), 3 * BLOCK)
     data = pattern(2 * BLOCK).replace(b"\0", b"x") + b"x" * 100
