@@ -6,10 +6,11 @@
  * wait was not written if its block is in reserve afterwards, too. One that waits may do so because
  * others of its folio were written: if it is zero, it is in doubt until it was written to the disk,
  * after which its block is in reserve only if nobody wrote there (fs/iomap/buffered-io.c knows
- * which blocks of a folio are dirty).
+ * which blocks of a folio are dirty). So may all pages, where nobody tells: on an overlay.
  */
 #include "fs/reserve.h"
 
+#include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
@@ -29,6 +30,14 @@
 
 enum pages { PAGES_CLEAN, PAGES_DIRTY, PAGES_MIXED };
 
+/* Its pages are those of another file, of which nobody tells. */
+static bool is_overlay(int fd)
+{
+	struct statfs sf;
+
+	return fstatfs(fd, &sf) < 0 || sf.f_type == OVERLAYFS_SUPER_MAGIC;
+}
+
 static enum pages look_at(int fd, uint64_t start, uint64_t end)
 {
 	struct {
@@ -42,7 +51,7 @@ static enum pages look_at(int fd, uint64_t start, uint64_t end)
 	if (syscall(SYS_cachestat, fd, &range, &there, 0) < 0)
 		return PAGES_DIRTY; /* nobody tells, a container's filter perhaps */
 	if (there.dirty + there.writeback == 0)
-		return PAGES_CLEAN;
+		return is_overlay(fd) ? PAGES_DIRTY : PAGES_CLEAN;
 	return there.dirty >= all || there.writeback >= all ? PAGES_DIRTY : PAGES_MIXED;
 }
 
@@ -59,10 +68,12 @@ static uint64_t first_page(int fd, uint64_t start, uint64_t end, enum pages such
 	return found < middle ? found : first_page(fd, middle, end, such);
 }
 
-/* The first page of [start, end) that is zero, or that is not; end if none is. start: of a page. */
+/* The first page of [start, end) that is zero, or that is not; end if none is. start: of a page.
+ * On an overlay one counts that ends in a zero: it may be about to be filled. */
 static uint64_t first_of_bytes(int fd, uint64_t start, uint64_t end, bool zero)
 {
 	const size_t page = PAGE;
+	const bool ends = is_overlay(fd);
 	char buf[65536];
 	ssize_t n;
 
@@ -71,7 +82,8 @@ static uint64_t first_of_bytes(int fd, uint64_t start, uint64_t end, bool zero)
 		for (size_t at = 0; at < (size_t)n && start + at < end; at += page) {
 			size_t rest = (size_t)n - at < page ? (size_t)n - at : page;
 
-			if ((buf[at] == 0 && !memcmp(buf + at, buf + at + 1, rest - 1)) == zero)
+			if ((buf[at + rest - 1] == 0 &&
+				    (ends || !memcmp(buf + at, buf + at + 1, rest - 1))) == zero)
 				return start + at;
 		}
 	}
@@ -134,14 +146,6 @@ static bool next_unwritten(int fd, uint64_t start, uint64_t end, struct range *r
 	return start < end;
 }
 
-/* Its pages are those of another file. */
-static bool is_overlay(int fd)
-{
-	struct statfs sf;
-
-	return fstatfs(fd, &sf) < 0 || sf.f_type == OVERLAYFS_SUPER_MAGIC;
-}
-
 bool reserve_begins(int fd, struct range *r)
 {
 	struct range unwritten;
@@ -175,8 +179,6 @@ bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct 
 
 	if (end > limit)
 		end = limit;
-	if (is_overlay(fd))
-		return false;
 	offset -= offset % PAGE;
 	while (next_unwritten(fd, offset, end, &r) && next_unwritten(fd, r.start, limit, &r) &&
 		r.start < end) {
@@ -191,4 +193,18 @@ bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct 
 			offset = ret->end; /* a small block, of the page that from is in */
 	}
 	return false;
+}
+
+/* An overlay passes advice on to its file, but no more: "don't need" has what waits for the disk
+ * written, and forgets the rest (mm/fadvise.c). */
+void reserve_write_out(int fd, struct range r)
+{
+	off_t start = (off_t)r.start, length = (off_t)(r.end - r.start);
+
+	if (is_overlay(fd))
+		(void)posix_fadvise(fd, start, length, POSIX_FADV_DONTNEED);
+	else
+		(void)sync_file_range(fd, start, length,
+			SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+				SYNC_FILE_RANGE_WAIT_AFTER);
 }

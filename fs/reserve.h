@@ -23,6 +23,8 @@ bool reserve_find(int fd, uint64_t offset, uint64_t end, uint64_t limit, struct 
 bool reserve_begins(int fd, struct range *r);
 /* Whether some of r waits for the disk: then zeros may be written there. */
 bool reserve_waits(int fd, struct range r);
+/* Has it written to the disk, which may be waited for. */
+void reserve_write_out(int fd, struct range r);
 /* Whether the store tells of its reserve at all, and leaves it alone. */
 bool reserve_is_told(int fd);
 

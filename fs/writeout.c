@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/writeout.h"
 
-#include <fcntl.h>
-
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/hold.h"
+#include "fs/reserve.h"
 
 /* No file more often: it may wait for the disk again at once, or nobody may tell. */
 #define PAUSE_MS 20
@@ -37,9 +36,7 @@ static void *writeout_main(void *arg)
 
 	while ((f = take(fs, &r))) {
 		/* If it fails they wait until the file ends, as in a gap. */
-		(void)sync_file_range(file_fd(f), (off_t)r.start, (off_t)(r.end - r.start),
-			SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-				SYNC_FILE_RANGE_WAIT_AFTER);
+		reserve_write_out(file_fd(f), r);
 		pthread_mutex_lock(&fs->files_lock);
 		f->written_out_ms = clock_ms();
 		pthread_mutex_unlock(&fs->files_lock);

@@ -248,6 +248,25 @@ def test_a_read_that_begins_behind_a_gap_that_is_read_ahead(reserving):
         writer.close()
 
 
+@pytest.mark.parametrize("reserving", ["xfs", "overlay"], indirect=True)
+@pytest.mark.parametrize("filled", [100, BLOCK, 5 * BLOCK + 100])
+def test_a_gap_that_is_read_before_anybody_follows(reserving, filled):
+    data = pattern(32 * BLOCK) + b"far"
+    writer = reserving.writer("f", os.O_RDWR | os.O_CREAT)
+    writer.write(data[:16 * BLOCK])
+    writer.call(os.fsync)
+    writer.pwrite(b"far", 32 * BLOCK)
+    assert writer.pread(16 * BLOCK, 16 * BLOCK) == bytes(16 * BLOCK)
+    assert given(reserving) in (data[:16 * BLOCK], data[:15 * BLOCK])
+    writer.pwrite(data[16 * BLOCK:16 * BLOCK + filled], 16 * BLOCK)
+    got = given(reserving)
+    assert got == data[:len(got)] and len(got) <= 16 * BLOCK + filled
+    held = reserving.reader("f").begin_pread(100, 24 * BLOCK).wait_held().stays_held()
+    writer.pwrite(data[16 * BLOCK + filled:32 * BLOCK], 16 * BLOCK + filled)
+    assert held.result() == data[24 * BLOCK:][:100]
+    assert follow(reserving.reader("f"), len(data)) == data
+
+
 @pytest.mark.modes("on")
 def test_a_gap_beside_a_block_that_was_shared(reserving):
     """The store has blocks in reserve there, for copies on write, and says nothing of them."""
