@@ -357,16 +357,18 @@ static int remember_gap_at(struct fs *fs, struct file *f, uint64_t pos, bool wai
 static int remember_hole_before(struct fs *fs, struct file *f, uint64_t offset)
 {
 	uint64_t block = block_start(fs, offset), end;
-	int r = block ? remember_gap_at(fs, f, block - 1, true) : 0;
+	int r;
 
-	if ((r < 0 && r != -EAGAIN) || !block || !file_is_passthrough(f) ||
-		(r == 0 && behind_range(fs, f, block - 1) != block))
+	if (!block || !file_is_passthrough(f))
+		return 0;
+	r = remember_gap_at(fs, f, block - 1, true);
+	if ((r < 0 && r != -EAGAIN) || (r == 0 && behind_range(fs, f, block - 1) != block))
 		return r;
 	/* One that is known was no hole of the store's when something was written behind it. */
 	end = block + zero_prefix(file_fd(f), block, fs->block);
-	if (r == -EAGAIN)
-		return end > offset ? r : 0;
-	return end > offset ? holes_note(fs, f, block, end) : 0;
+	if (end <= offset)
+		return 0;
+	return r < 0 ? r : holes_note(fs, f, block, end);
 }
 
 /* The first gap in the store's reserve that reaches into [offset, end): bytes prove that there
