@@ -320,10 +320,11 @@ static ssize_t in_range(
 	return (ssize_t)(end - offset);
 }
 
-/* The gap that pos is in, if nobody has met it yet, is remembered. What is in doubt is, too, or if
- * there is time to wait, -EAGAIN. */
-static int remember_gap_at(struct fs *fs, struct file *f, uint64_t pos, bool wait)
+/* The gap that pos is in, if nobody has met it yet, is remembered. If it is in doubt, -EAGAIN, or
+ * with now only after the disk has been waited for in vain. */
+static int remember_gap_at(struct fs *fs, struct file *f, uint64_t pos, bool now)
 {
+	bool written_out = false;
 	enum reserve is;
 	int fd = file_fd(f), e;
 	struct range r;
@@ -344,9 +345,14 @@ static int remember_gap_at(struct fs *fs, struct file *f, uint64_t pos, bool wai
 		if (!reserve_find(fd, pos, pos + 1, (uint64_t)st.st_size, &r))
 			return 0;
 		is = judge(fs, f, &r, r.end);
+		if (is == RESERVE_DOUBT && !now)
+			return -EAGAIN;
+		if (is == RESERVE_DOUBT && !written_out) {
+			reserve_write_out(fd, (struct range){r.start, pos + 1});
+			written_out = true;
+			is = RESERVE_NONE;
+		}
 	} while (is == RESERVE_NONE);
-	if (is == RESERVE_DOUBT && wait)
-		return -EAGAIN;
 	return remember(fs, f, r, r.end < (uint64_t)st.st_size);
 }
 
@@ -361,7 +367,7 @@ static int remember_hole_before(struct fs *fs, struct file *f, uint64_t offset)
 
 	if (!block || !file_is_passthrough(f))
 		return 0;
-	r = remember_gap_at(fs, f, block - 1, true);
+	r = remember_gap_at(fs, f, block - 1, false);
 	if ((r < 0 && r != -EAGAIN) || (r == 0 && behind_range(fs, f, block - 1) != block))
 		return r;
 	/* One that is known was no hole of the store's when something was written behind it. */
@@ -528,7 +534,7 @@ void holes_begin(struct fs *fs, struct file *f)
 /* What is written behind makes a block of data of the rest of a gap. */
 int holes_before_cut(struct fs *fs, struct file *f, uint64_t size)
 {
-	return size ? remember_gap_at(fs, f, size - 1, false) : 0;
+	return size ? remember_gap_at(fs, f, size - 1, true) : 0;
 }
 
 int holes_before_gap(struct fs *fs, struct file *f, uint64_t *start, uint64_t end)

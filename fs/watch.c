@@ -227,7 +227,8 @@ static bool tick(struct fs *fs)
 	}
 }
 
-/* Up to LOOK_AT_ONCE armed files that were not looked at in this round, with references. */
+/* Up to LOOK_AT_ONCE armed files that were not looked at in this round, with references. Where
+ * nobody waits any more nothing may ever be written again: they are not armed any longer. */
 static size_t take_armed(struct fs *fs, struct file **ret)
 {
 	struct watch *w = &fs->watch;
@@ -241,7 +242,10 @@ static size_t take_armed(struct fs *fs, struct file **ret)
 		if (f->wd < 0 || f->look == w->look || n == LOOK_AT_ONCE)
 			continue;
 		f->look = w->look;
-		ret[n++] = file_ref_locked(f);
+		if (somebody_waits_locked(f))
+			ret[n++] = file_ref_locked(f);
+		else
+			remove_watch_locked(w, f);
 	}
 	pthread_mutex_unlock(&w->lock);
 	return n;

@@ -47,7 +47,7 @@ void watch_done(struct fs *fs);
 /* Makes the other thread look for interrupted requests. */
 void watch_ring(struct watch *w);
 
-/* Changes of the store file wake f's waiters, up to the first that finds none. */
+/* Changes of the store file wake f's waiters, until it is noticed that there are none. */
 void watch_arm(struct fs *fs, struct file *f);
 void watch_disarm_locked(struct fs *fs, struct file *f);
 /* Looks at f every few milliseconds while it has waiters. */

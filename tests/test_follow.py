@@ -571,6 +571,28 @@ def test_held_reads_take_no_thread(growing):
     assert {h.result() for h in held} == {b""}
 
 
+def test_the_store_is_watched_while_somebody_waits(growing):
+    """With passthrough, and once for all who do; without, all that is written passes the daemon."""
+    mount, writer = growing
+    before = procs.watches(mount.pid)
+    reader = mount.reader("f")
+    assert reader.read(5) == b"hello"
+    writer.write(b" world")
+    assert reader.read(6) == b" world"
+    assert procs.watches(mount.pid) == before
+    held = [r.begin_pread(100, 11) for r in (reader, mount.reader("f"), mount.reader("f"))]
+    mount.wait_readers("f", 3)
+    assert procs.watches(mount.pid) == before + mount.passthrough
+    writer.write(b"!")
+    assert {h.result() for h in held} == {b"!"}
+    writer.write(b"!")  # nobody waits for this one
+    procs.wait_until(lambda: procs.watches(mount.pid) == before, "the watch to be gone")
+    reader.begin_pread(100, 13).wait_held()
+    assert procs.watches(mount.pid) == before + mount.passthrough
+    writer.close()
+    procs.wait_until(lambda: procs.watches(mount.pid) == before, "the watch to be gone")
+
+
 def test_facts_are_told_by_hidden_xattrs(growing):
     mount, writer = growing
     told = {key: mount.xattr("f", key) for key in ("state", "edge", "writers", "readers")}

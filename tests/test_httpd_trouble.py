@@ -556,7 +556,7 @@ def test_a_thousand_followers_come_and_go(serve, mount):
         clients = [web.connect().begin("/f.txt") for _ in range(1000)]
         web.wait_held(1000)
         assert procs.threads(web.pid) == web.threads
-        assert web.metric("followed_files") == 1 and watches(web.pid) == 1
+        assert web.metric("followed_files") == 1 and procs.watches(web.pid) == 1
         for client in clients:
             client.close()
         web.wait_held(0)
@@ -566,15 +566,6 @@ def test_a_thousand_followers_come_and_go(serve, mount):
         # How much is needed at a time depends on how they come.
         assert min(memory[3:]) - max(memory[:3]) < 2048, memory
     writer.close()
-
-
-def watches(pid):
-    count = 0
-    for fd, target in procs.descriptors(pid).items():
-        if target == "anon_inode:inotify":
-            with open(f"/proc/{pid}/fdinfo/{fd}") as f:
-                count += f.read().count("inotify wd:")
-    return count
 
 
 # -- what is written comes at once

@@ -211,6 +211,20 @@ def test_zeros_and_others_that_are_appended_come_whole_from_anywhere(reserving, 
         writer.close()
 
 
+def test_zeros_that_are_cut_before_they_reach_the_disk_come(reserving):
+    """What is left of them, which a gap before the cut would not."""
+    writer = reserving.writer("f")
+    writer.write(b"x" * BLOCK)
+    writer.call(os.fsync)
+    writer.write(bytes(32 * BLOCK))
+    writer.truncate(17 * BLOCK)
+    assert follow(reserving.reader("f"), 17 * BLOCK) == b"x" * BLOCK + bytes(16 * BLOCK)
+    writer.pwrite(b"y", 20 * BLOCK)
+    writer.truncate(19 * BLOCK)
+    writer.write(b"z" * 10)
+    reserving.reader("f").begin_pread(100, 18 * BLOCK).wait_held()
+
+
 @pytest.mark.modes("on")
 def test_zeros_written_to_reserved_space_come_by_http(reserving, serve):
     """Not a second later each time, when the server looks anyhow."""

@@ -148,6 +148,16 @@ def descriptors(pid):
     return found
 
 
+def watches(pid):
+    """How many files it watches with inotify."""
+    count = 0
+    for fd, target in descriptors(pid).items():
+        if target == "anon_inode:inotify":
+            with open(f"/proc/{pid}/fdinfo/{fd}") as f:
+                count += f.read().count("inotify wd:")
+    return count
+
+
 def dump(pid):
     """Where every thread of the process is, for the failure report."""
     out = []
