@@ -8,7 +8,7 @@ import random
 import pytest
 
 from harness.data import BLOCK, KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, fallocate, pattern
-from harness.following import follow, follow_from, given
+from harness.following import first_difference, follow, follow_fd, follow_from, given
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
 
@@ -158,21 +158,6 @@ def test_blocks_written_in_any_order_arrive_in_order(mount, seed):
     writer.close()
     got = pending.result()
     assert got == data, f"seed {seed}: first difference at {first_difference(got, data)}"
-
-
-def follow_fd(fd, wanted):
-    parts = []
-    while wanted > 0:
-        part = os.read(fd, min(wanted, 10_000))
-        if not part:
-            break
-        parts.append(part)
-        wanted -= len(part)
-    return b"".join(parts)
-
-
-def first_difference(a, b):
-    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
 
 def test_a_preallocated_region_is_held_until_written(mount):

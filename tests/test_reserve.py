@@ -12,7 +12,7 @@ import pytest
 
 from harness import procs, sandbox
 from harness.data import BLOCK, KEEP_SIZE, fallocate, pattern
-from harness.following import follow, follow_from, given
+from harness.following import first_difference, follow, follow_fd, follow_from, given
 from harness.tools import Image
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.sysfuse]
@@ -279,6 +279,35 @@ def test_a_gap_that_is_read_before_anybody_follows(reserving, filled):
     writer.pwrite(data[16 * BLOCK + filled:32 * BLOCK], 16 * BLOCK + filled)
     assert held.result() == data[24 * BLOCK:][:100]
     assert follow(reserving.reader("f"), len(data)) == data
+
+
+@pytest.mark.modes("on")
+@pytest.mark.parametrize("reserving", ["xfs", "overlay"], indirect=True)
+@pytest.mark.parametrize("seed", range(3))
+def test_pieces_in_pairs_the_second_one_first(reserving, seed):
+    """The daemon reads about the gaps itself, and ahead, while they are filled."""
+    rng = random.Random(seed)
+    reader = reserving.agent()
+    for n in range(30):
+        cuts = [0]
+        while len(cuts) < 60:
+            cuts.append(cuts[-1] + rng.choice((BLOCK, 2 * BLOCK, 16 * BLOCK)))
+        data = bytearray(pattern(cuts[-1], seed + n))
+        for start in cuts[::5]:
+            data[start:start + BLOCK] = bytes(len(data[start:start + BLOCK]))
+        pieces = list(zip(cuts, cuts[1:]))
+        pieces[:-1:2], pieces[1::2] = pieces[1::2], pieces[:-1:2]
+        writer = reserving.writer(f"f{n}")
+        held = None
+        for start, end in pieces:
+            writer.pwrite(bytes(data[start:end]), start)
+            if not held:  # an open waits for the first byte
+                held = reserving.reader(f"f{n}", agent=reader).begin(follow_fd, len(data) + 1)
+            if rng.random() < 0.2:
+                writer.call(os.fdatasync)
+        writer.close()
+        got = held.result()
+        assert got == data, f"file {n}: first difference at {first_difference(got, data)}"
 
 
 @pytest.mark.modes("on")
