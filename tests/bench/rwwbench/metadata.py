@@ -68,7 +68,7 @@ def _find(paths, test):
 def small_files(place, quick):
     """Against both of libfuse's low-level examples: hp leaves the data to the kernel and has it
     check permissions, as rwwfs does; ll checks when it is told to, and is not asked for a folder's
-    attributes twice for each file when not, so that is no aim but to be known. Each round is a
+    attributes twice for each file when not. Each round is a
     program of its own for each: the kernel remembers of a program whom it wakes, and one that has
     been answered by the many threads of an example is served worse by all others for a while."""
     count, batch, rounds = (10_000 if quick else 50_000), 500, 10
@@ -85,7 +85,7 @@ def small_files(place, quick):
         for name, example, options, target in (
                 ("passthrough_hp", "hp", "", 1.0),
                 ("passthrough_ll told to check permissions", "ll", ",default_permissions", 1.0),
-                ("passthrough_ll", "ll", "", None)):
+                ("passthrough_ll", "ll", "", 1.0)):
             try:
                 add(mounts.enter_context(place.mount(ours.store, example, options)).mnt)
             except Unavailable as e:
