@@ -552,7 +552,8 @@ def test_a_thousand_followers_come_and_go(serve, mount):
     writer = mount.writer("f.txt")
     writer.write(b"begin")
     memory = []
-    for _ in range(6):
+    while not has_settled(memory):
+        assert len(memory) < 12, memory
         clients = [web.connect().begin("/f.txt") for _ in range(1000)]
         web.wait_held(1000)
         assert procs.threads(web.pid) == web.threads
@@ -562,10 +563,14 @@ def test_a_thousand_followers_come_and_go(serve, mount):
         web.wait_held(0)
         web.wait_metric("connections", 0)
         memory.append(procs.rss_kib(web.pid))
-    if procs.TIME_SCALE[0] == 1:  # sanitizers keep what is freed
-        # How much is needed at a time depends on how they come.
-        assert min(memory[3:]) - max(memory[:3]) < 2048, memory
     writer.close()
+
+
+def has_settled(memory):
+    """Over six rounds. How much is needed at a time depends on how they come, and it is given back
+    to the system within a second, or with the next crowd: it may rise once, but not on and on."""
+    sanitized = procs.TIME_SCALE[0] != 1  # which keep what is freed
+    return len(memory) >= 6 and (sanitized or min(memory[-3:]) - max(memory[-6:-3]) < 2048)
 
 
 # -- what is written comes at once
