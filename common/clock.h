@@ -6,12 +6,17 @@
 #include <stdint.h>
 #include <time.h>
 
-static inline uint64_t clock_ms(void)
+static inline uint64_t clock_ns(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static inline uint64_t clock_ms(void)
+{
+	return clock_ns() / 1000000;
 }
 
 static inline struct timespec clock_after(struct timespec ts, long ns)

@@ -21,6 +21,9 @@
 #define CROWD     32    /* so many requests of turns make one */
 #define WAKE_US   10000 /* a signal that comes before the call is lost */
 
+#define AWAKE_NS    40000 /* a client's wake-up, and what it does before it asks again */
+#define MISSES_MOST 8
+
 static void set_crowd_locked(struct fs *fs, bool crowd)
 {
 	const int fd = fuse_session_fd(fs->session), flags = fcntl(fd, F_GETFL);
@@ -76,23 +79,51 @@ void loop_end(struct fs *fs)
 	pthread_cond_broadcast(&l->end);
 }
 
-/* More than 0: a request is in t->buf. -EAGAIN: there was none. wait: for one, first. */
+/* More than 0: a request is in t->buf. -EAGAIN: there was none. */
+static int look(struct loop_thread *t)
+{
+	int r = -EAGAIN;
+
+	t->buf.flags = 0;
+	if (!fuse_session_exited(t->fs->session))
+		r = fuse_session_receive_buf(t->fs->session, &t->buf);
+	return r == -EINTR ? -EAGAIN : r;
+}
+
+/* Awake at first, unless that was in vain of late: each time doubles the requests that are slept
+ * for. */
+static int look_and_wait(struct loop_thread *t)
+{
+	struct pollfd device = {.fd = fuse_session_fd(t->fs->session), .events = POLLIN};
+	int r = look(t);
+
+	if (r == -EAGAIN && (t->n_slept + 1) >> t->misses) {
+		const uint64_t until = clock_ns() + AWAKE_NS;
+
+		while (r == -EAGAIN && clock_ns() < until)
+			r = look(t);
+		t->misses = r == -EAGAIN ? t->misses + (t->misses < MISSES_MOST) : 0;
+		t->n_slept = 0;
+	}
+	if (r == -EAGAIN) {
+		t->n_slept++;
+		(void)poll(&device, 1, -1); /* looking will tell */
+		r = look(t);
+	}
+	return r;
+}
+
 static int take_unlocked(struct loop_thread *t, bool wait)
 {
 	struct loop *l = &t->fs->loop;
-	struct pollfd device = {.fd = fuse_session_fd(t->fs->session), .events = POLLIN};
 	int r;
 
 	t->taking = true;
 	pthread_mutex_unlock(&l->lock);
-	if (wait)
-		(void)poll(&device, 1, -1); /* reading will tell */
-	t->buf.flags = 0;
-	r = fuse_session_exited(t->fs->session) ? -EAGAIN
-						: fuse_session_receive_buf(t->fs->session, &t->buf);
+	r = wait ? look_and_wait(t) : look(t);
 	pthread_mutex_lock(&l->lock);
 	t->taking = false;
-	return r == -EINTR ? -EAGAIN : r;
+	return r;
 }
 
 static int receive_locked(struct loop_thread *t)
@@ -227,8 +258,6 @@ static int await(struct loop_thread *t)
 	int r = -EAGAIN;
 
 	SCOPED_LOCK(&l->lock);
-	if (l->n_receiving == 0 && !l->crowd)
-		r = take_unlocked(t, false);
 	while (r == -EAGAIN && !l->ended) {
 		if (l->n_receiving < (l->crowd ? RECEIVERS : 1))
 			r = receive_locked(t);

@@ -3,12 +3,13 @@
  * The loop: threads that take requests from the kernel and have them answered. libfuse's own has
  * all of them in read(2), and the kernel wakes whoever has been there longest: another one, mostly
  * on another processor, for each request. Here a program that asks one thing after the other has
- * one and the same thread, which looks once more before it sleeps. Only for a crowd, programs that
- * ask in turns, it is as there. A thread that has answered takes the first of these places that is
- * free:
+ * one and the same thread. While such requests come one right after the other, it stays awake for
+ * them, and leaves its processor to whoever can use it: it is the wake-ups that take the time. Only
+ * for a crowd, programs that ask in turns, it is as there. A thread that has answered takes the
+ * first of these places that is free:
  *
- *   receiver  waits for a request. One, in poll(2); of a crowd some more, in read(2): the device
- *             blocks then
+ *   receiver  waits for a request. One, awake for a moment perhaps, then in poll(2); of a crowd
+ *             some more, in read(2): the device blocks then
  *   lookout   while nobody receives, looks every LOOK_US whether a request lies there: then the
  *             others are at work, or wait for a disk, and it takes that. After LOOKS times for
  *             nothing it receives. One
@@ -40,8 +41,9 @@ struct loop_thread {
 	enum { LOOP_NEVER, LOOP_SERVES, LOOP_ENDED } state; /* ended: to be joined */
 	struct fs *fs;
 	pthread_t id;
-	struct fuse_buf buf; /* the request */
-	bool taking;         /* in a call for one, or behind it */
+	struct fuse_buf buf;      /* the request */
+	bool taking;              /* in a call for one, or behind it */
+	unsigned n_slept, misses; /* requests since it was awake for one, and how often in vain */
 };
 
 struct loop {
