@@ -90,8 +90,7 @@ static int look(struct loop_thread *t)
 	return r == -EINTR ? -EAGAIN : r;
 }
 
-/* Awake at first, unless that was in vain of late: each time doubles the requests that are slept
- * for. */
+/* Awake at first. Each time that was in vain doubles how many of the next are slept for at once. */
 static int look_and_wait(struct loop_thread *t)
 {
 	struct pollfd device = {.fd = fuse_session_fd(t->fs->session), .events = POLLIN};

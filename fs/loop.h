@@ -3,10 +3,9 @@
  * The loop: threads that take requests from the kernel and have them answered. libfuse's own has
  * all of them in read(2), and the kernel wakes whoever has been there longest: another one, mostly
  * on another processor, for each request. Here a program that asks one thing after the other has
- * one and the same thread. While such requests come one right after the other, it stays awake for
- * them, and leaves its processor to whoever can use it: it is the wake-ups that take the time. Only
- * for a crowd, programs that ask in turns, it is as there. A thread that has answered takes the
- * first of these places that is free:
+ * one and the same thread. That stays awake for the next request while there is one right after
+ * each answer: to be woken takes longer than most answers. Only for a crowd, programs that ask in
+ * turns, it is as there. A thread that has answered takes the first of these places that is free:
  *
  *   receiver  waits for a request. One, awake for a moment perhaps, then in poll(2); of a crowd
  *             some more, in read(2): the device blocks then
