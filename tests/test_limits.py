@@ -41,11 +41,11 @@ def image(base, request):
 
 
 def write_until_it_fails(fd, data):
-    """Write data again and again: (bytes that went in, errno)."""
+    """Write data again and again: (bytes that went in, errno). A short write may not be the last."""
     done = 0
     while True:
         try:
-            done += os.write(fd, data)
+            done += os.write(fd, data[done % len(data):])
         except OSError as e:
             return done, e.errno
 
