@@ -90,7 +90,11 @@ static int look(struct loop_thread *t)
 	return r == -EINTR ? -EAGAIN : r;
 }
 
-/* Awake at first. Each time that was in vain doubles how many of the next are slept for at once. */
+/*
+ * Awake at first. Each time that was in vain doubles how many of the next are slept for at once.
+ * What lies there already, such as the release of a closed file, says nothing of when the next
+ * comes.
+ */
 static int look_and_wait(struct loop_thread *t)
 {
 	struct pollfd device = {.fd = fuse_session_fd(t->fs->session), .events = POLLIN};

@@ -68,9 +68,9 @@ def _find(paths, test):
 def small_files(place, quick):
     """Against both of libfuse's low-level examples: hp leaves the data to the kernel and has it
     check permissions, as rwwfs does; ll checks when it is told to, and is not asked for a folder's
-    attributes twice for each file when not. Each round is a
-    program of its own for each: the kernel remembers of a program whom it wakes, and one that has
-    been answered by the many threads of an example is served worse by all others for a while."""
+    attributes twice for each file when not. Each round is a program of its own for each: the kernel
+    remembers of a program whom it wakes, and one that has been answered by the many threads of an
+    example is served worse by all others for a while."""
     count, batch, rounds = (10_000 if quick else 50_000), 500, 10
     what = f"create+write+close+unlink of {count:,} files"
     folders, rows = [], []
