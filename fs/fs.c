@@ -121,8 +121,7 @@ static void fs_init(void *data, struct fuse_conn_info *conn)
 		want(conn, FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 	else
 		conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
-	/* Held reads in flight at once would wait for each other; pipes would only cost a copy. */
-	conn->want &= ~(unsigned)(FUSE_CAP_ASYNC_DIO | FUSE_CAP_SPLICE_READ);
+	conn->want &= ~(unsigned)FUSE_CAP_ASYNC_DIO; /* held reads would wait for each other */
 	conn->max_read = (unsigned)fs->opt.max_read; /* as the option of the mount says */
 	conn->max_write = WRITE_MAX;
 	fs->request_max = fs->opt.max_read;
@@ -178,7 +177,7 @@ static const struct fuse_lowlevel_ops ops = {
 	.read = read_read,
 	.lseek = read_lseek,
 	.poll = poll_poll,
-	.write_buf = write_write,
+	.write = write_write,
 	.fsync = write_fsync,
 	.fallocate = write_fallocate,
 	.copy_file_range = write_copy,

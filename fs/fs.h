@@ -144,7 +144,7 @@ void read_lseek(
 void poll_poll(
 	fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *ph);
 
-void write_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in, off_t offset,
+void write_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
 	struct fuse_file_info *fi);
 void write_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void write_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,

@@ -100,14 +100,13 @@ enum reserve { RESERVE_NONE, RESERVE_DOUBT, RESERVE_GAP };
  */
 static enum reserve judge(struct fs *fs, struct file *f, struct range *r, uint64_t end)
 {
-	struct range part = {r->start, end};
 	bool waits = reserve_waits(file_fd(f), *r); /* first: it may reach the disk meanwhile */
 
 	if (!reserve_begins(file_fd(f), r))
 		return RESERVE_NONE;
 	if (!waits)
 		return RESERVE_GAP;
-	writeout_add(fs, f, part);
+	writeout_add(fs, f, (struct range){r->start, end});
 	return RESERVE_DOUBT;
 }
 

@@ -16,6 +16,7 @@
 #include "fs/fs.h"
 #include "fs/invalidate.h"
 #include "fs/reply.h"
+#include "fs/status.h"
 
 /* Large enough for every argument below. */
 union argument {
@@ -54,7 +55,8 @@ void ioctl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct
 	size_t size = size_of(cmd, &goes_in);
 	int r;
 
-	if (!size || (flags & FUSE_IOCTL_COMPAT) || (goes_in ? in_size : out_size) < size) {
+	if (!size || (flags & FUSE_IOCTL_COMPAT) || (goes_in ? in_size : out_size) < size ||
+		status_owns(fs, fs_inode(fs, ino))) {
 		reply_error(req, -ENOTTY);
 		return;
 	}

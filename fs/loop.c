@@ -230,17 +230,17 @@ static int start_thread_locked(struct fs *fs)
 /* t has taken a request: somebody is to be there for the next. */
 static void go_to_work_locked(struct loop_thread *t)
 {
-	const struct fuse_in_header *head = t->buf.flags & FUSE_BUF_IS_FD ? NULL : t->buf.mem;
+	const struct fuse_in_header *head = t->buf.mem;
 	struct loop *l = &t->fs->loop;
 
-	if (head && head->pid) /* 0: the kernel, or somebody whom we have no name for */
+	if (head->pid) /* 0: the kernel, or somebody whom we have no name for */
 		note_asker_locked(t->fs, head->pid);
 	if (l->ended || l->n_receiving || l->n_called || l->n_starting)
 		return;
-	if (head && head->opcode == FUSE_INIT) /* there is no other before its answer */
+	if (head->opcode == FUSE_INIT) /* there is no other before its answer */
 		return;
 	if (l->lookout) {
-		l->receive_now |= l->crowd || !head || is_slow(head);
+		l->receive_now |= l->crowd || is_slow(head);
 		if (l->receive_now)
 			pthread_cond_signal(&l->look);
 	} else if (l->n_idle) {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/fuse.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,8 +19,14 @@
 #include "fs/creds.h"
 #include "fs/fs.h"
 
-/* include/uapi/linux/fuse.h of Linux 6.9; headers of older releases lack it. */
+/* include/uapi/linux/fuse.h of Linux 6.9; headers of older releases lack them. */
 #ifndef FUSE_DEV_IOC_BACKING_CLOSE
+struct fuse_backing_map {
+	int32_t fd;
+	uint32_t flags;
+	uint64_t padding;
+};
+#define FUSE_DEV_IOC_BACKING_OPEN  _IOW(229, 1, struct fuse_backing_map)
 #define FUSE_DEV_IOC_BACKING_CLOSE _IOW(229, 2, uint32_t)
 #endif
 
@@ -92,14 +99,17 @@ const char *passthrough_negotiate(struct fs *fs, struct fuse_conn_info *conn)
 
 int passthrough_register(struct fs *fs, fuse_req_t req, int fd)
 {
+	struct fuse_backing_map map = {.fd = fd};
 	struct creds creds;
-	int id;
+	int id, error;
 
 	if (hides_gaps(fs, fd))
 		return 0;
 	/* The kernel writes with these credentials: they must not save set-id bits. */
 	creds_take_for_backing(req, &creds);
-	id = fuse_passthrough_open(req, fd);
+	/* Not by libfuse, which would log each refusal. */
+	id = ioctl(fuse_session_fd(fs->session), FUSE_DEV_IOC_BACKING_OPEN, &map);
+	error = errno;
 	creds_give_back(&creds);
 	if (id > 0)
 		return id;
@@ -110,7 +120,7 @@ int passthrough_register(struct fs *fs, fuse_req_t req, int fd)
 	if (first)
 		log_warn("the kernel refused passthrough for a file (%s): serving it here, "
 			 "and others like it",
-			strerror(errno));
+			strerror(error));
 	return 0;
 }
 

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -77,8 +76,8 @@ static ssize_t write_at(
 	return n;
 }
 
-static void write_memory(
-	fuse_req_t req, const void *data, size_t size, off_t offset, struct fuse_file_info *fi)
+void write_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
+	struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct file *f = handle_of(fi)->file;
@@ -110,30 +109,6 @@ static void write_memory(
 		return;
 	}
 	invalidate_then_reply(req, f, (uint64_t)at, (size_t)n);
-}
-
-void write_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in, off_t offset,
-	struct fuse_file_info *fi)
-{
-	size_t size = fuse_buf_size(in);
-	autofree char *copy = NULL;
-
-	if (in->count == 1 && !(in->buf[0].flags & FUSE_BUF_IS_FD)) {
-		write_memory(req, in->buf[0].mem, size, offset, fi);
-		return;
-	}
-	copy = malloc(size);
-	if (!copy) {
-		reply_error(req, -ENOMEM);
-		return;
-	}
-	struct fuse_bufvec out = FUSE_BUFVEC_INIT(size);
-	out.buf[0].mem = copy;
-	ssize_t n = fuse_buf_copy(&out, in, 0);
-	if (n < 0)
-		reply_error(req, (int)n);
-	else
-		write_memory(req, copy, (size_t)n, offset, fi);
 }
 
 void write_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

@@ -29,6 +29,11 @@ static int path_of(struct fs *fs, fuse_ino_t ino, int *ret_fd, char path[32])
 	return r;
 }
 
+static bool is_of_status(fuse_req_t req, fuse_ino_t ino)
+{
+	return status_owns(fs_of(req), fs_inode(fs_of(req), ino));
+}
+
 static void reply_value(fuse_req_t req, const char *value, ssize_t n, size_t size)
 {
 	if (n < 0)
@@ -63,7 +68,7 @@ void xattr_get(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	char path[32];
 	int r;
 
-	if (status_owns(fs, fs_inode(fs, ino))) {
+	if (is_of_status(req, ino)) {
 		reply_error(req, -ENODATA);
 		return;
 	}
@@ -113,13 +118,14 @@ void xattr_list(fuse_req_t req, fuse_ino_t ino, size_t size)
 	autofree char *names = malloc(XATTR_LIST_MAX);
 	autoclose int fd = -1;
 	char path[32];
-	int r = path_of(fs_of(req), ino, &fd, path);
 	ssize_t n;
+	int r;
 
-	if (r == -ESTALE && status_owns(fs_of(req), fs_inode(fs_of(req), ino))) {
+	if (is_of_status(req, ino)) {
 		reply_value(req, "", 0, size);
 		return;
 	}
+	r = path_of(fs_of(req), ino, &fd, path);
 	if (r == 0 && !names)
 		r = -ENOMEM;
 	if (r < 0) {
@@ -144,6 +150,10 @@ void xattr_set(
 	char path[32];
 	int r;
 
+	if (is_of_status(req, ino)) {
+		reply_error(req, -EPERM);
+		return;
+	}
 	if (state_is_ours(name)) {
 		state_set(req, fs_inode(fs_of(req), ino), name, value, size);
 		return;
@@ -167,7 +177,7 @@ void xattr_remove(fuse_req_t req, fuse_ino_t ino, const char *name)
 	char path[32];
 	int r;
 
-	if (state_is_ours(name)) {
+	if (is_of_status(req, ino) || state_is_ours(name)) {
 		reply_error(req, -EPERM);
 		return;
 	}

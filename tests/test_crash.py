@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -429,6 +430,20 @@ def test_no_scan_at_start_and_no_cost_per_write(mode, base, make_mount):
     with open(trace) as f:
         calls = [line.split()[1].split("(")[0] for line in f if mount.store in line]
     assert calls == ["fsetxattr", "fremovexattr"]
+
+
+@pytest.mark.modes("off")
+def test_a_synchronous_write_is_one_in_the_store(mode, base, make_mount):
+    need("strace")
+    trace = os.path.join(base, "trace-sync")
+    mount = make_mount(mode, wrapper=("strace", "-f", "-qq", "-o", trace, "-e", "trace=pwritev2"))
+    for flags in (os.O_SYNC, os.O_DSYNC, 0):
+        writer = mount.writer("f", os.O_WRONLY | os.O_CREAT | flags)
+        writer.write(b"hello")
+        writer.close()
+    mount.stop()
+    with open(trace) as f:
+        assert re.findall(r", (\w+)\) = 5$", f.read(), re.MULTILINE) == ["RWF_SYNC", "RWF_DSYNC", "0"]
 
 
 def two_mounts(mode, make_mount, from_inside):

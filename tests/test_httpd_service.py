@@ -91,10 +91,15 @@ def test_cors(serve, site):
 # -- limits and timeouts
 
 def test_connections_per_address(serve, site):
-    web = serve(site, "--max-per-ip=3")
-    clients = [web.connect() for _ in range(3)]
-    assert [c.request("/a.txt").status for c in clients] == [200] * 3
-    assert web.connect().is_closed()
+    """Each counts for itself, IPv6 as well."""
+    web = serve(site, "--max-per-ip=3", "--listen=:0")
+    everywhere = int(re.search(r"listening on http://(?!127).*:(\d+)/$", web.log(), re.M)[1])
+    for port, address in ((everywhere, "::1"), (web.port, "127.0.0.1"))[not has_ipv6():]:
+        clients = [server.Client(port, address=address) for _ in range(3)]
+        web.clients += clients
+        assert [c.request("/a.txt").status for c in clients] == [200] * 3
+        with contextlib.closing(server.Client(port, address=address)) as one_too_many:
+            assert one_too_many.is_closed()
     clients[0].close()
     procs.wait_until(lambda: answers(web), "a place to become free")
 

@@ -7,6 +7,7 @@ import os
 import resource
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -254,6 +255,38 @@ def poll_in(fd):
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     return poller.poll(10_000)
+
+
+def write_in_turns(fds, times):
+    for k in range(times):
+        os.write(fds[k % len(fds)], b".")
+
+
+@pytest.mark.modes("on")
+def test_an_overflow_of_inotify(mount):
+    """Whoever waits for a file of which no event is heard any more is looked after."""
+    mount.allow_log("inotify queue overflow")
+    with open("/proc/sys/fs/inotify/max_queued_events") as f:
+        times = int(f.read()) + 2
+    agent = mount.agent()
+    pairs = [begin_to_follow(mount, name, agent) for name in "abc"]
+    held = [reader.begin_read().wait_held() for _, reader in pairs]
+    procs.pause(mount.pid)
+    agent.call(write_in_turns, [writer.fd for writer, _ in pairs[:2]], times)
+    pairs[2][0].write(b"!")
+    procs.kill(mount.pid, signal.SIGCONT)
+    assert held[2].result() == b"!"
+    for (writer, reader), first in zip(pairs[:2], held):
+        got = first.result()
+        got += reader.call(read_what_is_there, times // 2 - len(got))
+        assert got == b"." * (times // 2)
+    for writer, reader in pairs:
+        held = reader.begin_read().wait_held()
+        writer.write(b"more")
+        assert held.result() == b"more"
+        writer.close()
+        assert reader.read() == b""
+    assert len(said(mount, "inotify queue overflow")) == 1
 
 
 def test_no_inotify_at_all(make_mount, base):
@@ -769,11 +802,11 @@ def test_filesystems_in_the_store_that_show_fewer_gaps(mode, base, image, make_m
             sandbox.umount(mount.stored("d"), sandbox.MNT_DETACH)
 
 
-def begin_to_follow(mount):
+def begin_to_follow(mount, name="f", agent=None):
     """(writer, reader) of a file that was followed by then."""
-    writer = mount.writer("f")
+    writer = mount.writer(name, agent=agent)
     writer.write(b"hello")
-    reader = mount.reader("f")
+    reader = mount.reader(name)
     assert reader.read() == b"hello"
     held = reader.begin_read().wait_held()
     writer.write(b"!")
@@ -803,6 +836,18 @@ def test_a_store_on_overlayfs(mode, overlay, make_mount):
     held = reader.begin(raw_read, 100).wait_held()
     writer.close()
     assert held.result() == b""
+
+
+@pytest.mark.modes("on")
+def test_files_for_which_the_kernel_refuses_passthrough(mode, overlay, make_mount):
+    """An overlay that is mounted in the store is one level too deep."""
+    mount = make_mount(mode, store=os.path.dirname(overlay))
+    mount.allow_log("refused passthrough")
+    for name in ("merged/f", "merged/g", "f"):
+        writer, reader = begin_to_follow(mount, name)
+        writer.close()
+        assert reader.read() == b""
+    assert len(said(mount, "the kernel refused passthrough for a file")) == 1
 
 
 @pytest.mark.modes("on", "off")

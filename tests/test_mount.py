@@ -456,6 +456,16 @@ def mount_8(request, base, mount_helper):
 
 
 @needs_root
+@pytest.mark.parametrize("letters, shown", [("-nvr", "ro"), ("-rw", "rw"), ("-wr", "ro")])
+def test_letters_of_mount_8(make_mount, base, letters, shown):
+    program = os.path.join(base, "mount.rwwfs")
+    if not os.path.lexists(program):
+        os.symlink(BINARY, program)
+    mount = run_mount(make_mount, lambda m, o: [program, m.store, m.mnt, letters, "-o", o])
+    assert shown in mount_entry(mount.mnt)[3].split(",")
+
+
+@needs_root
 def test_mount_f_mounts_nothing(base, mount_8):
     mount = mounts.Mount(base, "off")
     for options, good in (("hold=none", True), ("hold=forever", False), ("frobnicate", False)):

@@ -237,6 +237,7 @@ def test_direct_but_for_the_end(pair):
 
 
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_NODUMP_FL = 0x80086601, 0x40086602, 0x40
+FS_IOC_GETVERSION = 0x80087601
 
 
 def inode_flags(d):
@@ -290,6 +291,20 @@ def time_of_inode_flags(d):
 
 def test_inode_flags_change_the_ctime(pair):
     pair.compare(time_of_inode_flags)
+
+
+def inode_version(path):
+    fd = os.open(path, os.O_RDONLY)
+    version = outcome(fcntl.ioctl, fd, FS_IOC_GETVERSION, bytes(8))
+    os.close(fd)
+    return version
+
+
+@pytest.mark.modes("off")
+def test_inode_version_is_the_stores(mount):
+    mount.write_file("f", b"x")
+    versions = {mount.probe.call(inode_version, path) for path in (mount.path("f"), mount.stored("f"))}
+    assert len(versions) == 1 and b"" not in versions
 
 
 def own_inode_flags(d):

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import queue
+import re
 import select
 import signal
 import struct
@@ -149,6 +150,12 @@ def test_status_of_many_files_is_quick(mount):
     assert procs.cpu_seconds(mount.pid) - before < procs.seconds(0.5)
 
 
+def inode_flags(path):
+    """What lsattr(1) asks: FS_IOC_GETFLAGS."""
+    with open(path, "rb") as f:
+        fcntl.ioctl(f, 0x80086601, bytes(8))
+
+
 @pytest.mark.sanitize
 def test_the_control_folder_is_not_to_be_changed(mount, mode):
     """Root meets EPERM, as in /proc; others are stopped by the folder's mode before."""
@@ -160,19 +167,50 @@ def test_the_control_folder_is_not_to_be_changed(mount, mode):
     for call, *args in ((os.mkdir, new), (os.open, new, os.O_WRONLY | os.O_CREAT), (os.mkfifo, new),
                         (os.symlink, "x", new), (os.link, mount.path("f"), new),
                         (os.rename, mount.path("f"), new), (os.unlink, mount.path(".rww/status")),
-                        (os.rename, mount.path(".rww/status"), mount.path("s"))):
+                        (os.rename, mount.path(".rww/status"), mount.path("s")),
+                        (os.truncate, mount.path(".rww/status"), 0),
+                        (os.setxattr, mount.path(".rww/status"), "user.x", b"1"),
+                        (os.removexattr, mount.path(".rww/status"), "user.x")):
         assert agent.errno(call, *args) == ours, (call, args)
     for call, *args in ((os.rmdir, mount.path(".rww")), (os.rename, mount.path(".rww"), mount.path("x")),
                         (os.rename, mount.path("d"), mount.path(".rww")),
-                        (os.link, mount.path(".rww/status"), mount.path("s"))):
+                        (os.link, mount.path(".rww/status"), mount.path("s")),
+                        (os.chmod, mount.path(".rww/status"), 0o666)):
         assert agent.errno(call, *args) == errno.EPERM, (call, args)
+    assert agent.call(os.listxattr, mount.path(".rww/status")) == []
+    assert agent.errno(os.getxattr, mount.path(".rww/status"), "user.x") == errno.ENODATA
+    assert agent.errno(inode_flags, mount.path(".rww/status")) == errno.ENOTTY
     assert sorted(mount.probe.call(os.listdir, mount.mnt)) == ["d", "f"]
     assert agent.errno(os.mkdir, mount.path(".rww")) == errno.EEXIST
     assert agent.errno(write_file, mount.path(".rww/status"), b"x") == errno.EACCES
     assert status(mount)["files"] == []
 
 
+def control_folder(path):
+    """What it lists, and whether each entry is what it says."""
+    with os.scandir(path) as entries:
+        return [(e.name, e.is_file(), e.inode() == os.stat(e.path).st_ino) for e in entries]
+
+
+@pytest.mark.modes("off")
+def test_what_the_control_folder_lists(mount):
+    assert mount.probe.call(control_folder, mount.path(".rww")) == [("status", True, True)]
+
+
 # -- rwwctl
+
+
+@pytest.mark.modes("on")
+def test_rwwctl_status_of_all_kinds_of_files(mount):
+    mount.writer("large").write(bytes(5 << 20))
+    mount.writer("gone").write(b"x")
+    mount.probe.call(os.unlink, mount.path("gone"))
+    mount.writer("bad").write(b"hello")
+    rwwctl(mount, "abort", "--reason", "out of tape", mount.path("bad"))
+    out, _ = rwwctl(mount, "status", mount.mnt)
+    assert set(re.findall(r"^(growing|aborted) +(\S+) .*?(\S+|bad  \[.*\])$", out, re.MULTILINE)) == {
+        ("growing", "5.0M", "large"), ("growing", "1", "(unlinked)"),
+        ("aborted", "5", "bad  [out of tape]")}
 
 
 def test_rwwctl_status(growing):
@@ -365,6 +403,7 @@ def test_rwwctl_in_the_wrong_place(growing):
      "option --timeout=soon: expected seconds, such as 30 or 0.5, up to 2147483647"),
     (("wait", "--count=1", "f"), 'unknown option "--count": see rwwctl --help'),
     (("wait", "--count", "1", "f"), 'unknown option "--count": see rwwctl --help'),
+    (("status", "/", "/tmp"), 'unexpected argument "/tmp"'),
     (("status", "--all"), 'unknown option "--all": see rwwctl --help'),
     (("watch", "--count", "many"), "option --count=many: expected a number, 1 at least"),
     (("watch", "--count", "0", "/"), "option --count=0: expected a number, 1 at least"),

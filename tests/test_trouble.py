@@ -81,6 +81,13 @@ def test_store_on_an_rwwfs_mount(place, mount):
     place.refuse([BINARY, "-f", store, place.mnt], store, "on an rwwfs mount")
 
 
+def test_mount_point_inside_the_store(place):
+    inside = os.path.join(place.store, "mnt")
+    os.mkdir(inside)
+    place.refuse([BINARY, "-f", place.store, inside],
+                 f"mountpoint {inside}: inside the store {place.store}")
+
+
 @both
 def test_missing_mount_point(place, foreground):
     missing = place.path("missing")
