@@ -255,8 +255,7 @@ void file_retimed_locked(struct file *f, const struct stat *before, const struct
 	f->retimed = after->st_mtim;
 }
 
-/* Under the io lock: readers that went further must not take up what comes next. */
-static void file_cut(struct fs *fs, struct file *f, uint64_t offset)
+void file_cut(struct fs *fs, struct file *f, uint64_t offset)
 {
 	SCOPED_LOCK(&fs->files_lock);
 	f->inode->size_told &= offset > 0;

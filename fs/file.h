@@ -168,6 +168,9 @@ int file_sync(struct file *f, struct handle *h, bool data_only);
 /* The io lock, alone. The caller wakes afterwards, whatever came of it. */
 void file_begin_change(struct fs *fs, struct file *f);
 void file_end_change(struct fs *fs, struct file *f);
+/* It was cut at offset, while the io lock is held: readers that went further must not take up what
+ * comes next. */
+void file_cut(struct fs *fs, struct file *f, uint64_t offset);
 /* ftruncate(2), and what it means to those who read further. Begins and ends a change. */
 int file_truncate(struct fs *fs, struct file *f, uint64_t size);
 /* stx is about to be told to the kernel for i. */

@@ -140,6 +140,12 @@ static bool may_answer_locked(const struct waiter *w, uint64_t size)
 	       w->offset > w->handle->cut;
 }
 
+/* In the store, behind the mount's back. */
+static bool was_cut_locked(const struct waiter *w, uint64_t size)
+{
+	return w->handle && w->handle->delivered > size;
+}
+
 /* Whether w, which has just been listed, missed something. */
 static bool missed(struct fs *fs, struct file *f, const struct waiter *copy, uint64_t declared)
 {
@@ -211,7 +217,8 @@ void hold_wake(struct fs *fs, struct file *f)
 	list_for_each_safe (it, &f->waiters) {
 		struct waiter *w = list_entry(it, struct waiter, on_file);
 
-		if (!may_answer_locked(w, (uint64_t)st.st_size))
+		if (!may_answer_locked(w, (uint64_t)st.st_size) &&
+			!was_cut_locked(w, (uint64_t)st.st_size))
 			continue;
 		unlist_locked(w);
 		list_add_tail(&ready, &w->on_file);

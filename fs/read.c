@@ -182,8 +182,10 @@ static struct rule_verdict look(struct fs *fs, const struct waiter *w, char *buf
 	}
 	if (n < 0)
 		return v;
-	if (w->handle->kind == HANDLE_FOLLOWER && size < delivered && in.cut > size)
-		in.cut = size; /* cut in the store, behind the mount's back */
+	if (w->handle->kind == HANDLE_FOLLOWER && size < delivered && in.cut > size) {
+		file_cut(fs, f, size); /* in the store, behind the mount's back */
+		in.cut = size;
+	}
 	in.available = (size_t)n;
 	if (n > 0 && in.state == FILE_GROWING && in.declared == RULE_NONE)
 		in.available = leave_some(fs, w, (size_t)n);

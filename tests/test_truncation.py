@@ -59,6 +59,25 @@ def test_a_file_that_starts_over(follower, held):
     assert mount.reader("f").read_all() == pattern(20_000, 3)
 
 
+@pytest.mark.parametrize("held", [True, False], ids=["held", "not held"])
+def test_a_truncation_in_the_store(follower, held):
+    """Behind the mount's back, and noticed before the file is as long as it was: as through it."""
+    mount, writer, reader = follower
+    other = mount.reader("f")
+    assert follow(other, 8192) == pattern(8192)
+    pending = reader.begin_read().wait_held() if held else None
+    os.truncate(mount.stored("f"), 100)
+    writer.pwrite(b"more", 100)
+    if held:
+        assert pending.errno() == errno.EIO
+    else:
+        assert reader.errno(os.read, 100) == errno.EIO
+    writer.pwrite(pattern(20_000, 3), 104)
+    for one in (reader, other):
+        assert one.errno(os.read, 100) == errno.EIO
+    assert reader.pread(10, 0) == pattern(10)
+
+
 def test_truncation_by_name(follower):
     mount, _, reader = follower
     held = reader.begin_read().wait_held()
