@@ -559,6 +559,7 @@ def test_opened_untouched_leaves_no_trace(mount):
 
 @pytest.mark.parametrize("key, value, err", [
     ("state", b"growing", errno.EINVAL), ("state", b"dead", errno.EINVAL), ("state", b"", errno.EINVAL),
+    ("state", b"abortedly", errno.EINVAL), ("state", b"complete\0", errno.EINVAL),
     ("edge", b"5", errno.EPERM), ("writers", b"0", errno.EPERM), ("readers", b"0", errno.EPERM)])
 def test_bad_values_are_refused(growing, key, value, err):
     mount, writer = growing

@@ -419,6 +419,26 @@ def run_mount(make_mount, argv_of, passthrough="auto"):
     return mount.start()
 
 
+def test_a_single_thread(mode, make_mount):
+    """It suffices, for it waits for nobody."""
+    threads = []
+    for letters in (["-s"], []):
+        mount = make_mount(mode, start=False)
+        program, *rest = mount.argv()
+        mount.argv = lambda argv=(program, *letters, *rest): argv
+        mount.start()
+        other = mount.writer("other")
+        other.write(b"hello")
+        readers = [mount.reader("other") for _ in range(3)]
+        assert [reader.read() for reader in readers] == [b"hello"] * 3
+        held = [reader.begin_read().wait_held() for reader in readers]
+        follows(mount)
+        other.write(b"!")
+        assert [read.result() for read in held] == [b"!"] * 3
+        threads.append(procs.threads(mount.pid))
+    assert threads[0] < threads[1]
+
+
 @needs_root
 @pytest.mark.parametrize("fstype", ["rwwfs", "fuse.rwwfs"])
 def test_mount_t(make_mount, mount_helper, fstype):

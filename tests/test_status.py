@@ -207,9 +207,14 @@ def test_rwwctl_status_of_all_kinds_of_files(mount):
     mount.probe.call(os.unlink, mount.path("gone"))
     mount.writer("bad").write(b"hello")
     rwwctl(mount, "abort", "--reason", "out of tape", mount.path("bad"))
+    more = mount.writer("more")
+    rwwctl(mount, "declare", mount.path("more"), "3")
+    more.write(b"more")
+    procs.wait_until(lambda: mount.xattr("more", "reason"), "what is wrong to be noticed")
     out, _ = rwwctl(mount, "status", mount.mnt)
-    assert set(re.findall(r"^(growing|aborted) +(\S+) .*?(\S+|bad  \[.*\])$", out, re.MULTILINE)) == {
+    assert set(re.findall(r"^(growing|aborted) +(\S+) .*?(\S+|\S+  \[.*\])$", out, re.MULTILINE)) == {
         ("growing", "5.0M", "large"), ("growing", "1", "(unlinked)"),
+        ("growing", "4", "more  [4 bytes written, 3 declared]"),
         ("aborted", "5", "bad  [out of tape]")}
 
 
