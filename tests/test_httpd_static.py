@@ -311,6 +311,11 @@ def test_an_index_file_that_may_not_be_read(serve, site):
     assert web.request("/dir/", Accept="application/json").status == 200
 
 
+def test_an_index_that_is_a_directory(web, site):
+    (site / "dir" / "index.html").mkdir()
+    assert b'"./index.html/"' in web.get("/dir/")
+
+
 def test_slash_at_the_end(web):
     assert web.request("/a.txt/").status == 404
     response = web.request("/dir?x=y")
@@ -376,6 +381,12 @@ def test_html_listing_is_escaped(web, site):
     assert "&#60;script&#62;&#38;&#39;&#34;.txt" in page
     assert "./%3Cscript%3E%26%27%22.txt" in page
     assert ".secret" not in page
+
+
+@pytest.mark.parametrize("name, element", [("a.mp3", b"<audio "), ("a.mp4", b"<video ")])
+def test_players(web, site, name, element):
+    (site / name).write_bytes(b"x")
+    assert element + f'controls src="./{name}?live"'.encode() in web.get(f"/{name}?view")
 
 
 def test_index_file(web, serve, site):

@@ -5,13 +5,15 @@
 
 #include "check.h"
 
-#define NOW 784111777 /* Sun, 06 Nov 1994 08:49:37 GMT */
+#define NOW     784111777 /* Sun, 06 Nov 1994 08:49:37 GMT */
+#define IN_2026 1767225600
 
 static void test_date(void)
 {
 	static const struct {
 		const char *text;
 		long when; /* -1: malformed */
+		time_t now;
 	} row[] = {
 		{"Sun, 06 Nov 1994 08:49:37 GMT", NOW},
 		{"Sunday, 06-Nov-94 08:49:37 GMT", NOW},
@@ -19,6 +21,9 @@ static void test_date(void)
 		{"Thu, 01 Jan 1970 00:00:00 GMT", 0},
 		{"Thu, 29 Feb 2024 12:00:00 GMT", 1709208000},
 		{"Thu, 30 Feb 2024 12:00:00 GMT", -1},
+		{"Sunday, 06-Nov-94 08:49:37 GMT", NOW, .now = IN_2026},
+		{"Wednesday, 01-Jan-76 00:00:00 GMT", 3345062400, .now = IN_2026},
+		{"Saturday, 01-Jan-77 00:00:00 GMT", 220924800, .now = IN_2026},
 		{"Sun, 06 Nov 1994 24:00:00 GMT", -1},
 		{"Sun, 06 Nov 1994 08:49:37 CET", -1},
 		{"Sun, 06 Nov 1994 08:49:37 GMTx", -1},
@@ -31,7 +36,7 @@ static void test_date(void)
 	for (size_t i = 0; i < COUNT_OF(row); i++) {
 		time_t when = -1;
 
-		(void)httpdate_parse(row[i].text, NOW, &when);
+		(void)httpdate_parse(row[i].text, row[i].now ? row[i].now : NOW, &when);
 		CHECK(when == row[i].when, "%s: %ld", row[i].text, (long)when);
 	}
 	CHECK(!strcmp(httpdate_format(NOW, buf), row[0].text), "%s", buf);
@@ -148,6 +153,7 @@ static void test_prefer(void)
 		{"", -1},
 		{",,,", -1},
 		{"foo=\"wait=1", -1},
+		{"foo=\"a\\\",wait=9\", wait=1", 1},
 	};
 
 	for (size_t i = 0; i < COUNT_OF(row); i++) {
