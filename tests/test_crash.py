@@ -52,6 +52,12 @@ def how_it_reads(mount, name):
     return mount.reader(name, agent=mount.probe).call(bytes_and_end, size)
 
 
+def sizes_listed(path):
+    """As ls -l shows them."""
+    with os.scandir(path) as entries:
+        return {e.name: e.stat().st_size for e in entries}
+
+
 def test_a_growing_file_is_aborted_after_a_crash(mount, mode, make_mount):
     mount.write_file("complete", b"complete")
     growing = mount.writer("growing")
@@ -65,13 +71,17 @@ def test_a_growing_file_is_aborted_after_a_crash(mount, mode, make_mount):
     renamed = mount.writer("old")
     renamed.write(b"renamed")
     mount.probe.call(os.rename, mount.path("old"), mount.path("renamed"))
+    declared = mount.writer("declared")
+    declared.call(os.setxattr, "user.rww.size", b"100")
+    declared.write(b"hello")
     assert empty.fd and again.fd
     crash(mount)
     second = make_mount(mode, store=mount.store)
+    assert second.stat("declared").st_size == 100
     states = {n: second.xattr(n, "state") for n in os.listdir(second.store)}
     assert states.pop("untouched") in ("complete", "aborted")
     assert states == {"complete": "complete", "growing": "aborted", "empty": "aborted",
-                      "again": "aborted", "renamed": "aborted"}
+                      "again": "aborted", "renamed": "aborted", "declared": "aborted"}
     assert how_it_reads(second, "growing") == (pattern(10_000), "EIO")
     assert how_it_reads(second, "again") == (b"hello!", "EIO")
     assert how_it_reads(second, "complete") == (b"complete", "end")
@@ -84,6 +94,7 @@ def test_a_growing_file_is_aborted_after_a_crash(mount, mode, make_mount):
     second.unmount()
     assert second.wait() == 0
     third = make_mount(mode, store=mount.store)
+    assert third.probe.call(sizes_listed, third.mnt)["declared"] == 100
     assert third.xattr("growing", "state") == "complete"
     assert third.xattr("again", "state") == "aborted"
 
@@ -483,6 +494,18 @@ def test_what_another_mount_completes_is_complete(mode, make_mount, from_inside,
         assert reader.read() == b""
     assert other.reader(other_name).read_all() == b"hello, world"
     assert other.stat(other_name).st_size == 12
+
+
+@overlapping
+@pytest.mark.modes("on")
+def test_a_size_that_another_mount_does_not_promise_any_more(mode, make_mount, from_inside):
+    _, one, name, other, other_name = two_mounts(mode, make_mount, from_inside)
+    one.probe.call(os.setxattr, one.path(name), "user.rww.size", b"100")
+    assert other.stat(other_name).st_size == 100
+    one.probe.call(os.setxattr, one.path(name), "user.rww.state", b"complete")
+    reader = other.reader(other_name)
+    assert reader.call(os.fstat).st_size == 5
+    assert reader.read_all() == b"hello"
 
 
 @overlapping
