@@ -593,6 +593,28 @@ def test_the_store_is_watched_while_somebody_waits(growing):
     procs.wait_until(lambda: procs.watches(mount.pid) == before, "the watch to be gone")
 
 
+def thread_in(pid, call):
+    """The one that sleeps in it."""
+    found = [int(tid) for tid in os.listdir(f"/proc/{pid}/task")
+             if (procs.syscall(pid, tid) or [None])[0] == procs.SYSCALLS[call]]
+    return found[0] if len(found) == 1 else None
+
+
+def test_growth_is_not_found_by_looking(growing):
+    """The thread that looks every now and then is only there for what nobody tells of."""
+    mount, writer = growing
+    reader = mount.reader("f")
+    assert reader.read(5) == b"hello"
+    held = reader.begin_read().wait_held()
+    with procs.stopped_thread(procs.wait_until(lambda: thread_in(mount.pid, "epoll_wait"), "its sleep")):
+        for data in (b" world", b"!"):
+            writer.write(data)
+            assert held.result() == data
+            held = reader.begin_read().wait_held()
+        writer.close()
+        assert held.result() == b""
+
+
 def test_facts_are_told_by_hidden_xattrs(growing):
     mount, writer = growing
     told = {key: mount.xattr("f", key) for key in ("state", "edge", "writers", "readers")}
