@@ -464,23 +464,27 @@ def test_fstab(make_mount, mount_helper, fstype):
     follows(mount)
 
 
+def rwwfs_as(base, name):
+    """By a name that mount(8) would call."""
+    program = os.path.join(base, name)
+    if not os.path.lexists(program):
+        os.symlink(BINARY, program)
+    return program
+
+
 @pytest.fixture(params=["mount", "mount.rwwfs", "mount.fuse.rwwfs"])
 def mount_8(request, base, mount_helper):
     """mount(8), or rwwfs by a name that it would call; arguments in the order in which it gives them."""
-    program = os.path.join(base, request.param)
     if request.param == "mount":
         return lambda flag, options, store, mnt: ["mount", flag, "-t", "rwwfs", "-o", options, store, mnt]
-    if not os.path.lexists(program):
-        os.symlink(BINARY, program)
+    program = rwwfs_as(base, request.param)
     return lambda flag, options, store, mnt: [program, store, mnt, flag, "-o", options]
 
 
 @needs_root
 @pytest.mark.parametrize("letters, shown", [("-nvr", "ro"), ("-rw", "rw"), ("-wr", "ro")])
 def test_letters_of_mount_8(make_mount, base, letters, shown):
-    program = os.path.join(base, "mount.rwwfs")
-    if not os.path.lexists(program):
-        os.symlink(BINARY, program)
+    program = rwwfs_as(base, "mount.rwwfs")
     mount = run_mount(make_mount, lambda m, o: [program, m.store, m.mnt, letters, "-o", o])
     assert shown in mount_entry(mount.mnt)[3].split(",")
 
